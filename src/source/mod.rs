@@ -1,0 +1,117 @@
+//! Where resources come from.
+//!
+//! A [`Source`] is opened for one job and gives a [`Snapshot`] with its transaction time. A snapshot plans
+//! [`Range`]s, independent and ordered pieces of its scan, and reads each of them into a [`BlockSink`]. Sources
+//! push: the sink owns memory, back-pressure and cancellation, so a source is a loop that fills buffers.
+
+mod block;
+mod contract;
+mod cursor;
+pub mod memory;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use async_trait::async_trait;
+
+pub use block::{BlockSink, Buffer, RowOutcome, Rows};
+pub use cursor::Cursor;
+
+use crate::error::Result;
+use crate::fhir::{Instant, ResourceType};
+
+/// Where resources come from: the trait that the author of a FHIR server implements.
+#[async_trait]
+pub trait Source: fmt::Debug + Send + Sync {
+    /// The name of the source in messages and in the manifest: a path or URI without secrets.
+    fn name(&self) -> String;
+
+    /// Opens the source for one job.
+    ///
+    /// # Errors
+    /// When the source isn't there, can't be read or holds nothing that could be exported.
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves nothing open.
+    async fn open(&self) -> Result<Box<dyn Snapshot>>;
+}
+
+/// A source as it stood at one instant.
+#[async_trait]
+pub trait Snapshot: fmt::Debug + Send + Sync {
+    /// The transaction time T: what the snapshot holds is the source's state at this instant.
+    fn transaction_time(&self) -> Instant;
+
+    /// Whether a resource stamped after T belongs to the snapshot.
+    fn after_transaction_time(&self) -> AfterTransactionTime;
+
+    /// Cuts what is asked for into ranges, in the snapshot's order.
+    ///
+    /// The order of ranges and of resources in them is the order of the output, so it must be the same each
+    /// time the same snapshot is planned for the same request.
+    ///
+    /// # Errors
+    /// When the source can't be looked at.
+    async fn plan(&self, asked: &Asked) -> Result<Plan>;
+
+    /// Reads one range from a cursor to its end into the sink.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreadable`](crate::ErrorKind::Unreadable) when only this range can't be read (to its end):
+    /// the job goes on without it and tells so. Any other error ends the job. Errors of the sink are handed on.
+    ///
+    /// # Cancellation
+    /// The future may be dropped at any await; the range may then be read again from any cursor.
+    async fn read(&self, range: &Range, from: &Cursor, sink: &mut dyn BlockSink) -> Result<()>;
+}
+
+/// What a job needs from a source; a source may leave out the rest, or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Only these types; `None`: every type.
+    pub types: Option<BTreeSet<ResourceType>>,
+    /// Only resources modified at or after this instant, and those without a time.
+    pub since: Option<Instant>,
+    /// Only resources modified at or before this instant.
+    pub until: Option<Instant>,
+}
+
+/// The ranges of a request, and what the source left out of them.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// What is to be read, in order.
+    pub ranges: Vec<Range>,
+    /// What isn't read because its declared type wasn't asked for; listed in the manifest.
+    pub skipped: Vec<Range>,
+    /// What the source has already filtered; the engine checks it resource by resource.
+    pub pushdown: Pushdown,
+}
+
+/// What a source says it has filtered itself. Nothing is taken on trust: the engine filters again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pushdown {
+    /// Only the asked types are delivered.
+    pub types: bool,
+    /// Only resources inside `since` and `until` are delivered.
+    pub times: bool,
+}
+
+/// An independent, ordered piece of a snapshot's scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// A stable name: the same piece has the same name in every plan, such as a file's path.
+    pub name: String,
+    /// The type of the resources in it as far as the source knows; `None`: mixed or unknown.
+    pub resource_type: Option<ResourceType>,
+    /// About how many bytes of NDJSON it holds, for progress; `None`: unknown.
+    pub size_bytes: Option<u64>,
+}
+
+/// What it means that a resource is stamped after T.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterTransactionTime {
+    /// The snapshot is what was there: such a resource belongs to it, is counted and warned of (files).
+    Kept,
+    /// The snapshot ends at T: such a resource is excluded and comes with the next export (databases).
+    Excluded,
+}

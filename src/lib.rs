@@ -4,6 +4,7 @@
 // `tests/it/hygiene.rs` reads the imports and keeps it so.
 pub mod budget;
 pub mod clock;
+pub mod cpu;
 pub mod destination;
 pub mod engine;
 pub mod error;

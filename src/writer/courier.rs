@@ -1,0 +1,164 @@
+//! Brings parts to the store: the flight pool, the order of departure, and the first fault.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use object_store::PutPayload;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::accumulator::Accumulator;
+use super::checksum::Crc64;
+use super::naming::Content;
+use crate::budget::{Permit, Pool, Turn};
+use crate::destination::Destination;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::Count;
+
+/// What the parts of one job share on their way to the store.
+#[derive(Debug)]
+pub(crate) struct Courier {
+    pub(super) destination: Arc<dyn Destination>,
+    flight: Pool,
+    departures: AtomicU64,
+    waiting_parts: AtomicUsize,
+    left: Notify,
+    /// Ends every wait and request: set when sealing has taken too long, or nothing is to be kept.
+    pub(crate) stop: CancellationToken,
+    /// Set with the first fault, so that the job stops reading.
+    pub(crate) faulted: CancellationToken,
+    /// How long the requests that end an object may take when the job ends early.
+    closing_timeout: Duration,
+    fault: Mutex<Option<Error>>,
+    durable: Mutex<BTreeMap<Content, Count>>,
+}
+
+/// A payload on its way, with the permit that pays for it until the store has acknowledged it.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    pub(super) payload: PutPayload,
+    pub(super) crc: Crc64,
+    pub(super) permit: Permit,
+}
+
+impl Courier {
+    pub(crate) fn new(
+        destination: Arc<dyn Destination>,
+        flight: Pool,
+        stop: CancellationToken,
+        faulted: CancellationToken,
+        closing_timeout: Duration,
+    ) -> Self {
+        Self {
+            destination,
+            flight,
+            departures: AtomicU64::new(0),
+            waiting_parts: AtomicUsize::new(0),
+            left: Notify::new(),
+            stop,
+            faulted,
+            closing_timeout,
+            fault: Mutex::new(None),
+            durable: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// Takes a place in the order of departure; a part holds its fill permits until it departs.
+    pub(super) fn queue(self: &Arc<Self>, content: Accumulator) -> QueuedPart {
+        self.waiting_parts.fetch_add(1, Ordering::AcqRel);
+        let turn = Turn(self.departures.fetch_add(1, Ordering::Relaxed));
+        QueuedPart { courier: Arc::clone(self), turn, content: Some(content) }
+    }
+
+    /// Waits until a waiting part has left the fill pool; `false` at once if none waits.
+    pub(super) async fn part_left(&self) -> bool {
+        let left = self.left.notified();
+        tokio::pin!(left);
+        // Registered before the look, so that a part that leaves in between is not missed.
+        left.as_mut().enable();
+        if self.waiting_parts.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        left.await;
+        true
+    }
+
+    /// Runs a request of the store unless everything is to stop.
+    pub(super) async fn unless_stopped<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+        match self.stop.run_until_cancelled(request).await {
+            Some(result) => result,
+            None => Err(Error::cancelled()),
+        }
+    }
+
+    /// Gives a request that ends an object its time when the job ends early: a store that doesn't answer must not
+    /// hold the job for ever.
+    pub(crate) async fn in_time<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+        match tokio::time::timeout(self.closing_timeout, request).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::new(
+                ErrorKind::Store,
+                format!("the store didn't answer within {} s", self.closing_timeout.as_secs_f64()),
+            )
+            .retryable(true)),
+        }
+    }
+
+    /// Counts resources that the store has acknowledged.
+    pub(super) fn durable(&self, content: &Content, count: Count) {
+        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        *durable.entry(content.clone()).or_default() += count;
+    }
+
+    /// What the store has acknowledged so far.
+    pub(crate) fn durable_counts(&self) -> BTreeMap<Content, Count> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps the first fault and tells the job to stop reading.
+    pub(super) fn report(&self, error: Error) {
+        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        if fault.is_none() && !error.is_cancelled() {
+            *fault = Some(error);
+            self.faulted.cancel();
+        }
+    }
+
+    /// The first fault, if there was one.
+    pub(crate) fn take_fault(&self) -> Option<Error> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A part in the order of departure.
+#[derive(Debug)]
+pub(super) struct QueuedPart {
+    courier: Arc<Courier>,
+    turn: Turn,
+    content: Option<Accumulator>,
+}
+
+impl QueuedPart {
+    /// Waits for room in flight and moves the part from the fill pool there.
+    pub(super) async fn depart(mut self) -> Result<Parcel> {
+        let Some(content) = self.content.take() else { return Err(Error::cancelled()) };
+        let room = self.courier.flight.acquire(self.turn, content.len(), 0);
+        let permit = self.courier.unless_stopped(async { Ok(room.await) }).await?;
+        let payload = content.into_payload().await?;
+        // The fill pool has its bytes back; whoever waits for it may look again.
+        drop(self);
+        let crc = Crc64::of(payload.iter());
+        Ok(Parcel { payload, crc, permit })
+    }
+}
+
+impl Drop for QueuedPart {
+    fn drop(&mut self) {
+        self.content = None;
+        self.courier.waiting_parts.fetch_sub(1, Ordering::AcqRel);
+        self.courier.left.notify_waiters();
+    }
+}

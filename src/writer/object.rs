@@ -1,0 +1,103 @@
+//! One object on its way into the store.
+
+use std::sync::Arc;
+
+use tokio::sync::OnceCell;
+
+use super::checksum::Crc64;
+use super::courier::{Courier, QueuedPart};
+use super::naming::Content;
+use super::report::SequenceReason;
+use crate::destination::{ObjectKey, PartId, Upload};
+use crate::error::{Error, Result};
+use crate::ledger::{Count, Mark};
+
+/// Key, place in the sequence and upload of one object.
+#[derive(Debug)]
+pub(super) struct Object {
+    pub(super) key: ObjectKey,
+    pub(super) content: Content,
+    pub(super) sequence: u32,
+    pub(super) reason: SequenceReason,
+    courier: Arc<Courier>,
+    upload: OnceCell<Box<dyn Upload>>,
+}
+
+/// A part that the store has acknowledged.
+#[derive(Debug, Clone)]
+pub(super) struct DurablePart {
+    pub(super) number: u32,
+    pub(super) id: PartId,
+    pub(super) crc: Crc64,
+    /// Resources in the part, and their bytes before compression.
+    pub(super) count: Count,
+    /// The books behind the part's last resource.
+    pub(super) mark: Mark,
+}
+
+impl Object {
+    pub(super) fn new(
+        courier: Arc<Courier>,
+        key: ObjectKey,
+        content: Content,
+        sequence: u32,
+        reason: SequenceReason,
+    ) -> Self {
+        Self { key, content, sequence, reason, courier, upload: OnceCell::new() }
+    }
+
+    /// Sends one part; the upload begins with the first one that departs.
+    pub(super) async fn send_part(
+        &self,
+        number: u32,
+        part: QueuedPart,
+        count: Count,
+        mark: Mark,
+    ) -> Result<DurablePart> {
+        let parcel = part.depart().await?;
+        let request = async {
+            let upload = self.upload.get_or_try_init(|| self.courier.destination.begin(&self.key)).await?;
+            upload.put_part(number, parcel.payload).await
+        };
+        let id = self.courier.unless_stopped(request).await.map_err(|error| self.name(error))?;
+        drop(parcel.permit);
+        Ok(DurablePart { number, id, crc: parcel.crc, count, mark })
+    }
+
+    /// Stores the whole object in one request.
+    pub(super) async fn put_whole(&self, part: QueuedPart) -> Result<Crc64> {
+        let parcel = part.depart().await?;
+        let request = self.courier.destination.put(&self.key, parcel.payload);
+        self.courier.unless_stopped(request).await.map_err(|error| self.name(error))?;
+        Ok(parcel.crc)
+    }
+
+    /// Makes the object visible.
+    pub(super) async fn complete(&self, parts: &[DurablePart]) -> Result<()> {
+        let Some(upload) = self.upload.get() else {
+            return Err(Error::new(crate::ErrorKind::Internal, "an object without an upload can't be completed"));
+        };
+        let ids: Vec<PartId> = parts.iter().map(|part| part.id.clone()).collect();
+        upload.complete(&ids).await.map_err(|error| self.name(error))
+    }
+
+    /// Gives the upload up, if it has begun.
+    pub(super) async fn abort(&self) -> Result<()> {
+        match self.upload.get() {
+            Some(upload) => upload.abort().await.map_err(|error| self.name(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// The store's id of the upload, if it has begun.
+    pub(super) fn upload_id(&self) -> Option<String> {
+        self.upload.get().map(|upload| upload.id().to_owned())
+    }
+
+    pub(super) fn name(&self, error: Error) -> Error {
+        if error.context().any(|(name, _)| name == "object") {
+            return error;
+        }
+        error.with("object", &self.key)
+    }
+}

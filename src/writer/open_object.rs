@@ -1,0 +1,335 @@
+//! An object that lines are being written to.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::accumulator::{Accumulator, LEAST_BATCH_BYTES};
+use super::checksum::Crc64;
+use super::courier::Courier;
+use super::gzip::{MEMBER_BYTES, Member, Members};
+use super::naming::Content;
+use super::object::{DurablePart, Object};
+use super::part_size::PartSizing;
+use super::report::{Leftover, ObjectOutcome, ObjectReport, SequenceReason};
+use super::room::Room;
+use super::settings::WriterSettings;
+use super::spill::SpillArea;
+use crate::budget::Permit;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::{Count, Mark, Position, Slot};
+
+/// The open part, the parts on their way, and what they hold.
+#[derive(Debug)]
+pub(super) struct OpenObject {
+    slot: Slot,
+    object: Arc<Object>,
+    courier: Arc<Courier>,
+    /// The compression stage before the parts, if there is one.
+    pub(super) members: Option<Members>,
+    /// What waits to become the next part.
+    pub(super) part: Accumulator,
+    /// Everything that was handed over to this object.
+    pub(super) accepted: Count,
+    /// Size of the next batch, in bytes.
+    pub(super) batch_bytes: usize,
+    part_count: Count,
+    part_mark: Option<Mark>,
+    departed_bytes: u64,
+    next_number: u32,
+    sending: JoinSet<Option<DurablePart>>,
+    durable: Vec<DurablePart>,
+}
+
+impl OpenObject {
+    pub(super) fn new(slot: Slot, object: Object, courier: Arc<Courier>, members: Option<Members>) -> Self {
+        Self {
+            slot,
+            object: Arc::new(object),
+            courier,
+            members,
+            part: Accumulator::default(),
+            accepted: Count::default(),
+            batch_bytes: LEAST_BATCH_BYTES,
+            part_count: Count::default(),
+            part_mark: None,
+            departed_bytes: 0,
+            next_number: 1,
+            sending: JoinSet::new(),
+            durable: Vec::new(),
+        }
+    }
+
+    pub(super) const fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    pub(super) fn content(&self) -> &Content {
+        &self.object.content
+    }
+
+    pub(super) fn sequence(&self) -> u32 {
+        self.object.sequence
+    }
+
+    /// Where lines wait: for the next member if the object is compressed, else for the next part.
+    pub(super) fn waiting(&mut self) -> &mut Accumulator {
+        match &mut self.members {
+            Some(members) => &mut members.raw,
+            None => &mut self.part,
+        }
+    }
+
+    /// Bytes that the open part, and the open member if there is one, hold in memory.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.part.memory_bytes() + self.members.as_ref().map_or(0, |members| members.raw.memory_bytes())
+    }
+
+    /// What the open part has room for.
+    pub(super) fn part_room(&self, settings: &WriterSettings) -> Room {
+        Room {
+            held: self.part.len(),
+            target: settings.part_sizing.target_bytes(self.departed_bytes),
+            least: settings.min_part_bytes,
+            exact: matches!(settings.part_sizing, PartSizing::Fixed(_)),
+        }
+    }
+
+    /// What there is room for where lines wait.
+    pub(super) fn line_room(&self, settings: &WriterSettings) -> Room {
+        match &self.members {
+            Some(members) => Room::of_member(members.raw.len(), MEMBER_BYTES),
+            None => self.part_room(settings),
+        }
+    }
+
+    /// Counts what was handed over.
+    pub(super) fn accept(&mut self, count: Count) {
+        self.accepted += count;
+        match &mut self.members {
+            Some(members) => members.raw_count += count,
+            None => self.part_count += count,
+        }
+    }
+
+    /// Adds a compressed member to the open part and ends parts where they are due.
+    pub(super) fn add_member(&mut self, mut member: Member, charge: Option<&Arc<Permit>>, settings: &WriterSettings) {
+        while !member.bytes.is_empty() {
+            let room = self.part_room(settings);
+            let take = room.take_frame(member.bytes.len());
+            if take > 0 {
+                self.part.push_slice(member.bytes.split_to(take), charge.cloned());
+                if member.bytes.is_empty() {
+                    self.part_count += member.count;
+                    self.part_mark = Some(member.mark.clone());
+                }
+            }
+            if take == 0 || room.is_used_up_by(take) {
+                self.cut(self.part_mark.clone().unwrap_or_else(|| member.mark.clone()));
+            }
+        }
+    }
+
+    /// The state of the books behind the last resource of the open part, which is `now` unless members lag behind.
+    fn mark_of_part(&self, now: Mark) -> Mark {
+        match &self.members {
+            Some(_) => self.part_mark.clone().unwrap_or(now),
+            None => now,
+        }
+    }
+
+    /// Ends the open part before it is due, to make room.
+    pub(super) fn cut_early(&mut self, now: Mark) {
+        self.cut(self.mark_of_part(now));
+    }
+
+    /// Moves what waits to disk.
+    pub(super) async fn spill(&mut self, area: &SpillArea) -> Result<()> {
+        self.part.spill(area).await?;
+        match &mut self.members {
+            Some(members) => members.raw.spill(area).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Why the type must go on in the next object of its sequence, if it must.
+    pub(super) fn must_roll(&self, settings: &WriterSettings) -> Option<SequenceReason> {
+        if self.next_number > settings.max_parts {
+            return Some(SequenceReason::Parts);
+        }
+        let stored_bytes = self.departed_bytes + self.part.len() as u64;
+        let by_bytes = settings.split.bytes.is_some_and(|most| stored_bytes >= most);
+        let by_resources = settings.split.resources.is_some_and(|most| self.accepted.resources >= most);
+        (by_bytes || by_resources).then_some(SequenceReason::Split)
+    }
+
+    /// Ends the open part and sends it on its way; `mark` is the state of the books behind its last resource.
+    pub(super) fn cut(&mut self, mark: Mark) {
+        let count = std::mem::take(&mut self.part_count);
+        let content = self.part.take();
+        let number = self.next_number;
+        self.next_number += 1;
+        self.departed_bytes += content.len() as u64;
+        let queued = self.courier.queue(content);
+        let (object, courier) = (Arc::clone(&self.object), Arc::clone(&self.courier));
+        self.sending.spawn(async move {
+            match object.send_part(number, queued, count, mark).await {
+                Ok(part) => {
+                    courier.durable(&object.content, part.count);
+                    Some(part)
+                }
+                Err(error) => {
+                    courier.report(error);
+                    None
+                }
+            }
+        });
+        self.collect_sent();
+    }
+
+    /// Ends the open member and moves all members into parts, uncharged: what they were made of is free already.
+    pub(super) async fn close_members(&mut self, mark: &Mark, settings: &WriterSettings) -> Result<()> {
+        if let Some(members) = &mut self.members {
+            members.close(mark.clone());
+        }
+        while let Some(members) = &mut self.members {
+            let Some(member) = members.next().await? else { break };
+            self.add_member(member, None, settings);
+        }
+        Ok(())
+    }
+
+    fn collect_sent(&mut self) {
+        while let Some(sent) = self.sending.try_join_next() {
+            self.durable.extend(sent.ok().flatten());
+        }
+    }
+
+    async fn join_sent(&mut self) {
+        while let Some(sent) = self.sending.join_next().await {
+            self.durable.extend(sent.ok().flatten());
+        }
+        self.durable.sort_by_key(|part| part.number);
+    }
+
+    /// Writes the rest and makes the object visible, whole.
+    pub(super) async fn finish(mut self, mark: Mark) -> ObjectOutcome {
+        if self.accepted.resources == 0 {
+            return self.nothing();
+        }
+        let finished = if self.next_number == 1 { self.put_whole().await } else { self.complete_whole(mark).await };
+        match finished {
+            Ok(report) => ObjectOutcome::Visible { report, sealed: None, accepted: self.accepted },
+            Err(error) => {
+                self.courier.report(error);
+                self.abandon().await
+            }
+        }
+    }
+
+    async fn put_whole(&mut self) -> Result<ObjectReport> {
+        let count = std::mem::take(&mut self.part_count);
+        let content = self.part.take();
+        self.departed_bytes = content.len() as u64;
+        let crc = self.object.put_whole(self.courier.queue(content)).await?;
+        self.courier.durable(&self.object.content, count);
+        Ok(self.report(count, crc, 0, None))
+    }
+
+    async fn complete_whole(&mut self, mark: Mark) -> Result<ObjectReport> {
+        if self.part.len() > 0 {
+            self.cut(mark);
+        }
+        self.join_sent().await;
+        if self.durable.len() as u64 + 1 < u64::from(self.next_number) {
+            return Err(self.object.name(Error::new(ErrorKind::Store, "a part of the object didn't reach the store")));
+        }
+        self.object.complete(&self.durable).await?;
+        let (count, crc) = sum(&self.durable);
+        Ok(self.report(count, crc, self.durable.len(), None))
+    }
+
+    /// Writes what it can until everything stops, then makes the object visible as far as it is durable.
+    pub(super) async fn seal(mut self, mark: Mark) -> ObjectOutcome {
+        if self.accepted.resources == 0 {
+            return self.nothing();
+        }
+        if self.next_number == 1 {
+            let position = mark.position.clone();
+            return match self.put_whole().await {
+                Ok(mut report) => {
+                    report.partial = Some(position);
+                    ObjectOutcome::Visible { report, sealed: Some(mark), accepted: self.accepted }
+                }
+                Err(_) => self.abandon().await,
+            };
+        }
+        if self.part.len() > 0 {
+            self.cut(mark);
+        }
+        self.join_sent().await;
+        self.complete_durable().await
+    }
+
+    /// Makes the longest unbroken row of durable parts visible.
+    async fn complete_durable(mut self) -> ObjectOutcome {
+        let unbroken = (1..).zip(&self.durable).take_while(|(number, part)| *number == part.number).count();
+        self.durable.truncate(unbroken);
+        let Some(last) = self.durable.last().map(|part| part.mark.clone()) else { return self.abandon().await };
+        match self.courier.in_time(self.object.complete(&self.durable)).await {
+            Ok(()) => {
+                let (count, crc) = sum(&self.durable);
+                let report = self.report(count, crc, self.durable.len(), Some(last.position.clone()));
+                ObjectOutcome::Visible { report, sealed: Some(last), accepted: self.accepted }
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    /// Gives everything up that isn't visible.
+    pub(super) async fn abandon(mut self) -> ObjectOutcome {
+        self.sending.shutdown().await;
+        let cleaned = async {
+            self.object.abort().await?;
+            // A put or a completion whose answer was lost may have stored the object all the same.
+            self.courier.destination.delete(&self.object.key).await
+        };
+        match self.courier.in_time(cleaned).await {
+            Ok(()) => self.nothing(),
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn report(&self, count: Count, crc: Crc64, parts: usize, partial: Option<Position>) -> ObjectReport {
+        ObjectReport {
+            key: self.object.key.clone(),
+            content: self.object.content.clone(),
+            sequence: self.object.sequence,
+            reason: self.object.reason,
+            count,
+            crc,
+            parts: u32::try_from(parts).unwrap_or(u32::MAX),
+            partial,
+        }
+    }
+
+    fn nothing(&self) -> ObjectOutcome {
+        ObjectOutcome::Nothing { content: self.object.content.clone(), accepted: self.accepted }
+    }
+
+    fn failed(&self, error: Error) -> ObjectOutcome {
+        ObjectOutcome::Failed {
+            content: self.object.content.clone(),
+            accepted: self.accepted,
+            left: Leftover { key: self.object.key.clone(), upload_id: self.object.upload_id() },
+            error: self.object.name(error),
+        }
+    }
+}
+
+fn sum(parts: &[DurablePart]) -> (Count, Crc64) {
+    parts.iter().fold((Count::default(), Crc64::default()), |(mut count, crc), part| {
+        count += part.count;
+        (count, crc.then(part.crc))
+    })
+}

@@ -1,0 +1,107 @@
+//! Parts of open objects that memory has no room for, on disk.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use crate::error::{Error, Result};
+
+/// Where spilled bytes go, and how many there may be.
+#[derive(Clone, Debug)]
+pub struct SpillArea(Arc<Area>);
+
+#[derive(Debug)]
+struct Area {
+    folder: PathBuf,
+    limit_bytes: u64,
+    used_bytes: AtomicU64,
+}
+
+impl SpillArea {
+    /// Spills into unlinked temporary files of `folder`, at most `limit_bytes` at a time over all objects.
+    #[must_use]
+    pub fn new(folder: PathBuf, limit_bytes: u64) -> Self {
+        Self(Arc::new(Area { folder, limit_bytes, used_bytes: AtomicU64::new(0) }))
+    }
+
+    /// Whether so many more bytes may be spilled now.
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
+        self.0.used_bytes.load(Ordering::Relaxed).saturating_add(bytes) <= self.0.limit_bytes
+    }
+}
+
+/// The spilled beginning of one open part; gone from disk when dropped.
+#[derive(Debug)]
+pub(super) struct Spilled {
+    area: SpillArea,
+    file: File,
+    bytes: u64,
+}
+
+impl Spilled {
+    /// Opens an unlinked file. Blocks.
+    pub(super) fn create(area: &SpillArea) -> Result<Self> {
+        let folder = &area.0.folder;
+        let file = tempfile::tempfile_in(folder)
+            .map_err(|error| Error::io(format!("can't create a spill file in {}", folder.display()), error))?;
+        Ok(Self { area: area.clone(), file, bytes: 0 })
+    }
+
+    /// Appends chunks. Blocks.
+    pub(super) fn append(&mut self, chunks: &[Bytes]) -> Result<()> {
+        for chunk in chunks {
+            self.file.write_all(chunk).map_err(|error| self.failed("write to", error))?;
+            self.bytes += chunk.len() as u64;
+            self.area.0.used_bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Reads everything back. Blocks.
+    pub(super) fn load(mut self) -> Result<Bytes> {
+        let mut content = Vec::with_capacity(usize::try_from(self.bytes).unwrap_or_default());
+        self.file.seek(SeekFrom::Start(0)).map_err(|error| self.failed("read", error))?;
+        self.file.read_to_end(&mut content).map_err(|error| self.failed("read", error))?;
+        if content.len() as u64 != self.bytes {
+            return Err(self.failed("read", std::io::Error::from(std::io::ErrorKind::UnexpectedEof)));
+        }
+        Ok(Bytes::from(content))
+    }
+
+    fn failed(&self, what: &str, error: std::io::Error) -> Error {
+        Error::io(format!("can't {what} a spill file in {}", self.area.0.folder.display()), error)
+    }
+}
+
+impl Drop for Spilled {
+    fn drop(&mut self) {
+        self.area.0.used_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_spilled_comes_back_and_frees_its_room() {
+        let area = SpillArea::new(std::env::temp_dir(), 10);
+        let mut spilled = Spilled::create(&area).unwrap();
+        spilled.append(&[Bytes::from_static(b"abc"), Bytes::from_static(b"defgh")]).unwrap();
+        assert!(area.has_room(2));
+        assert!(!area.has_room(3));
+        assert_eq!(spilled.load().unwrap(), Bytes::from_static(b"abcdefgh"));
+        assert!(area.has_room(10));
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_named() {
+        let area = SpillArea::new(PathBuf::from("/nowhere/at/all"), 10);
+        let error = Spilled::create(&area).unwrap_err();
+        assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
+    }
+}

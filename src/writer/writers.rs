@@ -1,0 +1,293 @@
+//! All open objects of a job: where lines are appended, and where room is made when memory is short.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use super::accumulator::LARGEST_BATCH_BYTES;
+use super::courier::Courier;
+use super::gzip::Members;
+use super::naming::{Content, Naming};
+use super::object::Object;
+use super::open_object::OpenObject;
+use super::report::{ObjectOutcome, SequenceReason};
+use super::room::count_lines;
+use super::settings::{Compression, WriterSettings};
+use crate::budget::{Budget, Permit, Pool, Turn};
+use crate::cpu::CpuPool;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::{Books, Count, Fate, Slot};
+
+/// Compressed members of one object that may wait for each other: enough to keep the pool busy, few enough to bound
+/// what they hold.
+const PENDING_MEMBERS: usize = 4;
+
+/// Lines that go to one object, as they stand in a block, each with its line feed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lines<'b> {
+    /// The block.
+    pub(crate) block: &'b Bytes,
+    /// Where the lines begin in it.
+    pub(crate) start: usize,
+    /// Where they end, behind the last line feed.
+    pub(crate) end: usize,
+    /// How many there are.
+    pub(crate) resources: u64,
+    /// Pays for the whole block in the fill pool: the lines are handed on as slices. `None`: they are copied.
+    pub(crate) charge: Option<&'b Arc<Permit>>,
+}
+
+/// How the objects that are still open are to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Whole.
+    Finish,
+    /// As far as they are durable.
+    Seal,
+    /// Not at all.
+    Discard,
+}
+
+/// Writes the objects of one job.
+#[derive(Debug)]
+pub(crate) struct Writers {
+    settings: Arc<WriterSettings>,
+    naming: Naming,
+    fill: Pool,
+    cpu: CpuPool,
+    courier: Arc<Courier>,
+    /// One place for each slot; that of resources of no known type is the error object's.
+    open: Vec<Option<OpenObject>>,
+    closing: JoinSet<ObjectOutcome>,
+}
+
+impl Writers {
+    pub(crate) fn new(
+        settings: WriterSettings,
+        naming: Naming,
+        budget: &Budget,
+        cpu: CpuPool,
+        courier: Arc<Courier>,
+    ) -> Self {
+        Self {
+            settings: Arc::new(settings),
+            naming,
+            fill: budget.fill.clone(),
+            cpu,
+            courier,
+            open: Vec::new(),
+            closing: JoinSet::new(),
+        }
+    }
+
+    /// Appends lines to the object in a slot and counts them as written.
+    pub(crate) async fn append(
+        &mut self,
+        slot: Slot,
+        content: &Content,
+        lines: Lines<'_>,
+        books: &mut Books,
+    ) -> Result<()> {
+        self.open_object(slot, content)?;
+        let mut rest = lines;
+        while rest.start < rest.end {
+            rest = self.append_some(slot, rest, books).await?;
+        }
+        Ok(())
+    }
+
+    /// Appends as many of the lines as one step can and returns the rest.
+    async fn append_some<'b>(&mut self, slot: Slot, lines: Lines<'b>, books: &mut Books) -> Result<Lines<'b>> {
+        let data = lines.block.get(lines.start..lines.end).unwrap_or_default();
+        let settings = Arc::clone(&self.settings);
+        let room = self.object(slot)?.line_room(&settings);
+        let wanted = room.take(data);
+        if wanted == 0 {
+            self.end_frames(slot, books).await?;
+            return Ok(lines);
+        }
+        let take = if lines.charge.is_some() { wanted } else { self.batch_room(slot, data, wanted, books).await? };
+        let Some(taken) = data.get(..take).filter(|taken| !taken.is_empty()) else { return Ok(lines) };
+        let end = lines.start + take;
+        let resources = if take == data.len() { lines.resources } else { count_lines(taken) };
+        let count = Count::new(resources, take as u64);
+        let object = self.object(slot)?;
+        match lines.charge {
+            Some(charge) => object.waiting().push_slice(lines.block.slice(lines.start..end), Some(Arc::clone(charge))),
+            None => object.waiting().copy(taken),
+        }
+        object.accept(count);
+        books.record(slot, Fate::Written, count, end);
+        if room.is_used_up_by(take) {
+            self.end_frames(slot, books).await?;
+        }
+        Ok(Lines { start: end, resources: lines.resources - resources, ..lines })
+    }
+
+    /// How many of the wanted bytes fit the open batch, whole lines if any do. 0 after a new batch was opened: making
+    /// room for it may have changed what is open.
+    async fn batch_room(&mut self, slot: Slot, data: &[u8], wanted: usize, books: &Books) -> Result<usize> {
+        let object = self.object(slot)?;
+        let room = object.waiting().batch_room_bytes();
+        if wanted <= room {
+            return Ok(wanted);
+        }
+        if let Some(end) = data.get(..room).and_then(|fits| memchr::memrchr(b'\n', fits)) {
+            return Ok(end + 1);
+        }
+        let first_line = memchr::memchr(b'\n', data).map_or(data.len(), |end| end + 1);
+        let size_bytes = object.batch_bytes.max(first_line);
+        object.batch_bytes = (object.batch_bytes * 2).min(LARGEST_BATCH_BYTES);
+        let permit = self.charge(size_bytes, books).await?;
+        self.object(slot)?.waiting().open_batch(size_bytes, permit);
+        Ok(0)
+    }
+
+    /// Ends what is open at a frame end: the member if the object is compressed, else the part.
+    async fn end_frames(&mut self, slot: Slot, books: &Books) -> Result<()> {
+        let object = self.object(slot)?;
+        match &mut object.members {
+            Some(members) => {
+                members.close(books.mark(slot));
+                self.collect_members(slot, PENDING_MEMBERS, books).await?;
+            }
+            None => object.cut(books.mark(slot)),
+        }
+        self.roll_if_due(slot, books).await
+    }
+
+    /// Moves compressed members into parts until at most `most_pending` wait.
+    async fn collect_members(&mut self, slot: Slot, most_pending: usize, books: &Books) -> Result<()> {
+        loop {
+            let Some(members) = &mut self.object(slot)?.members else { return Ok(()) };
+            let next = if members.pending() > most_pending { members.next().await? } else { members.try_next()? };
+            let Some(member) = next else { return Ok(()) };
+            let charge = Arc::new(self.charge(member.bytes.len(), books).await?);
+            let settings = Arc::clone(&self.settings);
+            self.object(slot)?.add_member(member, Some(&charge), &settings);
+        }
+    }
+
+    /// Goes on in the next object of the sequence if the open one is at a limit.
+    async fn roll_if_due(&mut self, slot: Slot, books: &Books) -> Result<()> {
+        let settings = Arc::clone(&self.settings);
+        match self.object(slot)?.must_roll(&settings) {
+            Some(reason) => self.roll(slot, reason, books).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the open object of a slot and begins the next of its sequence.
+    async fn roll(&mut self, slot: Slot, reason: SequenceReason, books: &Books) -> Result<()> {
+        let Some(mut object) = self.open.get_mut(slot.index()).and_then(Option::take) else { return Ok(()) };
+        let next = self.new_object(slot, object.content().clone(), object.sequence() + 1, reason);
+        let mark = books.mark(slot);
+        object.close_members(&mark, &self.settings).await?;
+        self.closing.spawn(object.finish(mark));
+        if let Some(place) = self.open.get_mut(slot.index()) {
+            *place = Some(next?);
+        }
+        Ok(())
+    }
+
+    /// Waits for bytes of the fill pool and makes room if it is exhausted.
+    ///
+    /// # Cancellation
+    /// Must be polled to its end: making room moves bytes that were counted.
+    pub(crate) async fn charge(&mut self, bytes: usize, books: &Books) -> Result<Permit> {
+        loop {
+            if let Some(permit) = self.fill.try_acquire(bytes) {
+                return Ok(permit);
+            }
+            if self.courier.faulted.is_cancelled() || self.courier.stop.is_cancelled() {
+                return Err(Error::cancelled());
+            }
+            let part_left = self.courier.unless_stopped(async { Ok(self.courier.part_left().await) }).await?;
+            if part_left || self.relieve(books).await? {
+                continue;
+            }
+            let free = self.fill.acquire(Turn(0), bytes, 0);
+            return self.courier.unless_stopped(async { Ok(free.await) }).await;
+        }
+    }
+
+    /// Makes room: sends the largest part that the store takes, else spills the largest, else ends an object. `false`:
+    /// there is nothing left to move.
+    async fn relieve(&mut self, books: &Books) -> Result<bool> {
+        let least = self.settings.min_part_bytes;
+        if let Some((slot, object)) =
+            self.largest(|object| if object.part.len() < least { 0 } else { object.part.memory_bytes() })
+        {
+            object.cut_early(books.mark(slot));
+            self.roll_if_due(slot, books).await?;
+            return Ok(true);
+        }
+        let area = self.settings.spill.clone();
+        let Some((slot, object)) = self.largest(OpenObject::memory_bytes) else { return Ok(false) };
+        if area.has_room(object.memory_bytes() as u64) {
+            object.spill(&area).await?;
+        } else {
+            self.roll(slot, SequenceReason::Memory, books).await?;
+        }
+        Ok(true)
+    }
+
+    fn largest(&mut self, weight: impl Fn(&OpenObject) -> usize) -> Option<(Slot, &mut OpenObject)> {
+        let places = self.open.iter_mut().flatten();
+        let largest = places.max_by_key(|object| weight(object)).filter(|object| weight(object) > 0)?;
+        Some((largest.slot(), largest))
+    }
+
+    fn open_object(&mut self, slot: Slot, content: &Content) -> Result<()> {
+        if self.open.len() <= slot.index() {
+            self.open.resize_with(slot.index() + 1, || None);
+        }
+        if self.open.get(slot.index()).is_some_and(Option::is_some) {
+            return Ok(());
+        }
+        let object = self.new_object(slot, content.clone(), 0, SequenceReason::First)?;
+        if let Some(place) = self.open.get_mut(slot.index()) {
+            *place = Some(object);
+        }
+        Ok(())
+    }
+
+    fn new_object(&self, slot: Slot, content: Content, sequence: u32, reason: SequenceReason) -> Result<OpenObject> {
+        let key = self.naming.object(&content, sequence)?;
+        let members = match self.settings.compression {
+            Compression::None => None,
+            Compression::Gzip { level } => Some(Members::new(self.cpu.clone(), level)),
+        };
+        let object = Object::new(Arc::clone(&self.courier), key, content, sequence, reason);
+        Ok(OpenObject::new(slot, object, Arc::clone(&self.courier), members))
+    }
+
+    fn object(&mut self, slot: Slot) -> Result<&mut OpenObject> {
+        let object = self.open.get_mut(slot.index()).and_then(Option::as_mut);
+        object.ok_or_else(|| Error::new(ErrorKind::Internal, "an object was written to that isn't open"))
+    }
+
+    /// Ends all objects in the given way and tells how each ended.
+    pub(crate) async fn end(mut self, ending: Ending, books: &Books) -> Vec<ObjectOutcome> {
+        for mut object in self.open.drain(..).flatten() {
+            let mark = books.mark(object.slot());
+            let settings = Arc::clone(&self.settings);
+            self.closing.spawn(async move {
+                match ending {
+                    Ending::Discard => object.abandon().await,
+                    Ending::Finish | Ending::Seal if object.close_members(&mark, &settings).await.is_err() => {
+                        object.abandon().await
+                    }
+                    Ending::Finish => object.finish(mark).await,
+                    Ending::Seal => object.seal(mark).await,
+                }
+            });
+        }
+        let mut outcomes = Vec::new();
+        while let Some(outcome) = self.closing.join_next().await {
+            outcomes.extend(outcome);
+        }
+        outcomes
+    }
+}

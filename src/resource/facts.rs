@@ -1,0 +1,43 @@
+//! What the scan learns of one resource.
+
+use std::borrow::Cow;
+
+/// What the scan learned of one resource, besides its references.
+///
+/// Texts are borrowed from the line unless they were written with escapes. Of duplicate keys the last one counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Facts<'l> {
+    /// The resource's type: `[A-Z][A-Za-z]{1,63}`, known to R4 or not.
+    pub resource_type: Cow<'l, str>,
+    /// The `id`, if there is one and it is a string.
+    pub id: Option<Cow<'l, str>>,
+    /// `meta.lastUpdated`.
+    pub last_updated: LastUpdated<'l>,
+    /// Whether the line had to be gone through twice, because its `resourceType` was given more than once or after
+    /// very many other members. The facts are the same; it only took longer.
+    pub slow: bool,
+}
+
+/// `meta.lastUpdated` as the resource has it, not parsed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LastUpdated<'l> {
+    /// There is no `meta`, or no `lastUpdated` in it.
+    #[default]
+    Missing,
+    /// A string, an instant or not.
+    Text(Cow<'l, str>),
+    /// `meta` isn't an object, or `lastUpdated` isn't a string: malformed if a time filter is set.
+    NotText,
+}
+
+impl LastUpdated<'_> {
+    /// The text, if it is one.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Missing | Self::NotText => None,
+        }
+    }
+}

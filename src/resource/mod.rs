@@ -24,6 +24,7 @@ mod compartment;
 mod defect;
 mod facts;
 mod lines;
+pub mod reference;
 mod scan;
 
 pub use compartment::Compartment;

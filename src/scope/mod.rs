@@ -1,1 +1,29 @@
-//! TBD
+//! Whose data an export holds: the level of a request, resolved.
+//!
+//! A Group is resolved once, before the scan, by [`resolve_cohort`]; then [`Scope::admits`] decides resource by
+//! resource.
+
+mod decide;
+mod patient_set;
+mod report;
+mod resolve;
+
+use std::sync::Arc;
+
+pub use decide::Admission;
+pub use patient_set::PatientSet;
+pub use report::CohortReport;
+pub use resolve::{Cohort, resolve_cohort};
+
+/// The level of a job, resolved.
+///
+/// There is no scope by default and an empty cohort admits nobody, so that nothing is exported by accident.
+#[derive(Clone, Debug)]
+pub enum Scope {
+    /// Every resource: the System level.
+    Everything,
+    /// Every Patient and what refers to one: the Patient level.
+    AnyPatient,
+    /// The patients of a Group and what refers to them: the Group level.
+    Cohort(Arc<Cohort>),
+}

@@ -1,0 +1,195 @@
+//! References from one resource to another, and which of them name a resource of this source.
+//!
+//! Source of the grammar: <https://hl7.org/fhir/R4/references.html#literal>. A reference counts as local when it is
+//! relative (`Patient/1`), versioned (`Patient/1/_history/2`), or absolute on one of the source's own bases. The same
+//! shape on another base names another server's resource: another server's `Patient/1` is another person.
+
+use std::str::FromStr;
+
+use crate::error::{Error, ErrorKind};
+
+const MAX_ID_BYTES: usize = 64;
+const MAX_TYPE_BYTES: usize = 64;
+
+/// What a reference names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reference<'a> {
+    /// A resource of this source.
+    Local {
+        /// The type, `[A-Z][A-Za-z]{1,63}`.
+        resource_type: &'a str,
+        /// The logical id, `[A-Za-z0-9\-.]{1,64}`.
+        id: &'a str,
+    },
+    /// A resource on a base that isn't the source's own.
+    Foreign {
+        /// The type, `[A-Z][A-Za-z]{1,63}`.
+        resource_type: &'a str,
+        /// The logical id, `[A-Za-z0-9\-.]{1,64}`.
+        id: &'a str,
+    },
+    /// Nothing that could be followed: `urn:…`, contained (`#p`), a search (`Patient?identifier=1`), empty, junk.
+    Other,
+}
+
+/// The base URLs under which the source's resources are known.
+///
+/// Scheme and host compare without case, a default port and trailing slashes don't matter, the path compares exactly:
+/// `https://h/fhir` isn't a base of `https://h/fhir2/Patient/1`. Percent escapes and `..` are taken as they stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BaseUrls(Vec<BaseUrl>);
+
+/// One base URL, normalised: lower case, no default port, no trailing slash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct BaseUrl {
+    scheme: String,
+    authority: String,
+    path: String,
+}
+
+impl BaseUrls {
+    /// Takes bases such as `https://example.org/fhir/`. No base at all is fine: then only relative references are local.
+    ///
+    /// # Errors
+    /// When one of them isn't `http://` or `https://` with a host, or has a query or a fragment.
+    pub fn new<I: IntoIterator<Item: AsRef<str>>>(bases: I) -> Result<Self, Error> {
+        bases.into_iter().map(|base| base.as_ref().parse()).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether there is no base, so that only relative references are local.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Tells what a reference names.
+    ///
+    /// A fragment or a query anywhere makes it [`Reference::Other`]: `Patient/1#x` names a part of a resource, and R4
+    /// lets nobody reference a contained resource from outside. So does anything before or after, blanks included.
+    #[must_use]
+    pub fn classify<'a>(&self, reference: &'a str) -> Reference<'a> {
+        if let Some((resource_type, id)) = relative(reference) {
+            return Reference::Local { resource_type, id };
+        }
+        self.classify_absolute(reference).unwrap_or(Reference::Other)
+    }
+
+    fn classify_absolute<'a>(&self, reference: &'a str) -> Option<Reference<'a>> {
+        let (base, resource_type, id) = split_tail(reference)?;
+        let url = Url::split(base)?;
+        let own = self.0.iter().any(|base| url.is(base));
+        Some(if own { Reference::Local { resource_type, id } } else { Reference::Foreign { resource_type, id } })
+    }
+}
+
+impl FromStr for BaseUrl {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let wrong = || {
+            let shown: String = text.chars().take(100).collect();
+            Error::new(
+                ErrorKind::InvalidConfig,
+                format!(
+                    "the base URL {shown:?} can't be used: give http:// or https://, a host, and a path without query"
+                ),
+            )
+        };
+        let url = Url::split(text).ok_or_else(wrong)?;
+        let scheme = url.scheme.to_ascii_lowercase();
+        if !matches!(scheme.as_str(), "http" | "https") {
+            return Err(wrong());
+        }
+        Ok(Self { scheme, authority: url.authority.to_ascii_lowercase(), path: url.path.to_owned() })
+    }
+}
+
+/// The pieces of a base as somebody wrote it, default port and trailing slashes left out.
+#[derive(Clone, Copy)]
+struct Url<'a> {
+    scheme: &'a str,
+    authority: &'a str,
+    path: &'a str,
+}
+
+impl<'a> Url<'a> {
+    fn split(text: &'a str) -> Option<Self> {
+        if text.bytes().any(|byte| matches!(byte, 0..=b' ' | b'?' | b'#' | 0x7F)) {
+            return None;
+        }
+        let (scheme, rest) = text.split_once("://")?;
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let authority = without_default_port(scheme, authority);
+        let host_is_empty = authority.is_empty() || authority.starts_with(':');
+        if !is_scheme(scheme) || host_is_empty {
+            return None;
+        }
+        Some(Self { scheme, authority, path: path.trim_end_matches('/') })
+    }
+
+    fn is(&self, base: &BaseUrl) -> bool {
+        self.path == base.path
+            && self.authority.eq_ignore_ascii_case(&base.authority)
+            && self.scheme.eq_ignore_ascii_case(&base.scheme)
+    }
+}
+
+fn without_default_port<'a>(scheme: &str, authority: &'a str) -> &'a str {
+    let port = if scheme.eq_ignore_ascii_case("http") {
+        ":80"
+    } else if scheme.eq_ignore_ascii_case("https") {
+        ":443"
+    } else {
+        return authority;
+    };
+    // `host:` with an empty port is the default port too (RFC 3986 section 3.2.3).
+    authority.strip_suffix(port).or_else(|| authority.strip_suffix(':')).unwrap_or(authority)
+}
+
+fn is_scheme(scheme: &str) -> bool {
+    let Some((first, rest)) = scheme.as_bytes().split_first() else { return false };
+    first.is_ascii_alphabetic()
+        && rest.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+}
+
+/// Takes `Type/id` or `Type/id/_history/version` apart.
+fn relative(reference: &str) -> Option<(&str, &str)> {
+    let (resource_type, rest) = reference.split_once('/')?;
+    if !is_type(resource_type) {
+        return None;
+    }
+    let id = match rest.split_once('/') {
+        None => rest,
+        Some((id, rest)) => {
+            if !is_id(rest.strip_prefix("_history/")?) {
+                return None;
+            }
+            id
+        }
+    };
+    is_id(id).then_some((resource_type, id))
+}
+
+/// Splits `…/Type/id` or `…/Type/id/_history/version` into the base, the type and the id.
+fn split_tail(reference: &str) -> Option<(&str, &str, &str)> {
+    let (mut rest, mut id) = reference.rsplit_once('/')?;
+    // No id holds an underscore, so `_history` before the last piece can only mean a version.
+    if let Some(before) = rest.strip_suffix("/_history") {
+        if !is_id(id) {
+            return None;
+        }
+        (rest, id) = before.rsplit_once('/')?;
+    }
+    let (base, resource_type) = rest.rsplit_once('/')?;
+    (is_id(id) && is_type(resource_type)).then_some((base, resource_type, id))
+}
+
+fn is_id(id: &str) -> bool {
+    (1..=MAX_ID_BYTES).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+}
+
+fn is_type(name: &str) -> bool {
+    let Some((first, rest)) = name.as_bytes().split_first() else { return false };
+    first.is_ascii_uppercase() && (2..=MAX_TYPE_BYTES).contains(&name.len()) && rest.iter().all(u8::is_ascii_alphabetic)
+}

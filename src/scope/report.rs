@@ -1,0 +1,61 @@
+//! What a cohort was made of, for the manifest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+/// How the members of a Group became a cohort: every listed member is in exactly one of the counts.
+///
+/// `members_listed` is the sum of `patients_resolved`, `duplicates`, `nested_groups`, the three `dropped_…`,
+/// `other_types`, `foreign_references`, `unreadable_references` and `unreadable_periods`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CohortReport {
+    /// Id of the Group that was asked for.
+    pub group: String,
+    /// Ids of the Groups that were read: the one asked for and those nested in it, those that aren't actual included.
+    pub groups_resolved: BTreeSet<String>,
+    /// Ids of nested Groups that the snapshot doesn't hold.
+    pub groups_missing: BTreeSet<String>,
+    /// Ids of nested Groups with `actual: false`: they describe people and have no members.
+    pub groups_not_actual: BTreeSet<String>,
+    /// What a reader should know, in words.
+    pub warnings: Vec<String>,
+    /// Elements of `member` in all Groups that have members.
+    pub members_listed: u64,
+    /// Different Patients of the cohort.
+    pub patients_resolved: u64,
+    /// Members that name a Patient already in the cohort.
+    pub duplicates: u64,
+    /// Members that name a Group.
+    pub nested_groups: u64,
+    /// Members with `inactive: true`.
+    pub dropped_inactive: u64,
+    /// Members whose period ended before the transaction time.
+    pub dropped_ended: u64,
+    /// Members whose period starts after the transaction time.
+    pub dropped_not_yet_started: u64,
+    /// Members that are neither Patient nor Group, by type.
+    pub other_types: BTreeMap<String, u64>,
+    /// Members on a base that isn't the source's own.
+    pub foreign_references: u64,
+    /// Members without a reference that could be followed: identifier or display only, `urn:`, contained, junk.
+    pub unreadable_references: u64,
+    /// Patients and Groups left out because it can't be told whether they are members at the transaction time: their
+    /// `inactive` isn't a boolean, or their period isn't one of dates.
+    pub unreadable_periods: u64,
+    /// How many of the cohort's Patients the snapshot holds; known after the export.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patients_found: Option<u64>,
+}
+
+impl CohortReport {
+    /// Whether people may be missing who should be in the cohort, so that the job can't end without errors.
+    ///
+    /// That is: a nested Group is missing or isn't actual, or a member's `inactive` or period can't be read. Members
+    /// that the rules leave out (inactive, other types, foreign, identifier only) are reported and no error.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        !self.groups_missing.is_empty() || !self.groups_not_actual.is_empty() || self.unreadable_periods > 0
+    }
+}

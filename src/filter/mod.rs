@@ -1,1 +1,184 @@
-//! TBD
+//! Which resources a job writes: the request's filters and scope, applied to the facts of one resource.
+//!
+//! Pure and quick: no allocation, nothing that waits. Reasons are tried in the order of [`Exclusion::ALL`], so that a
+//! resource that could be left out for several has one fate.
+
+mod policy;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+pub use policy::{Candidate, Policy};
+
+use crate::fhir::{Instant, ResourceType};
+use crate::ledger::{Exclusion, Notes};
+use crate::resource::reference::BaseUrls;
+use crate::resource::{Compartment, Facts, LastUpdated, References, ScanPlan};
+use crate::scope::Scope;
+
+/// What a job keeps.
+#[derive(Debug)]
+pub struct Filter {
+    types: Option<BTreeSet<ResourceType>>,
+    since: Option<Instant>,
+    until: Option<Instant>,
+    transaction_time: Instant,
+    after_t: AfterT,
+    scope: Scope,
+    compartment: Arc<Compartment>,
+    base_urls: BaseUrls,
+    policy: Option<Arc<dyn Policy>>,
+}
+
+/// What the filter is built from.
+#[derive(Debug)]
+pub struct FilterParts {
+    /// Only these types; `None`: every type.
+    pub types: Option<BTreeSet<ResourceType>>,
+    /// Only resources modified at or after this instant, and those without a time.
+    pub since: Option<Instant>,
+    /// Only resources modified at or before this instant; those without a time are left out.
+    pub until: Option<Instant>,
+    /// The snapshot's transaction time.
+    pub transaction_time: Instant,
+    /// What becomes of resources stamped after it.
+    pub after_t: AfterT,
+    /// Whose data.
+    pub scope: Scope,
+    /// What ties a resource to a patient.
+    pub compartment: Arc<Compartment>,
+    /// The source's own bases.
+    pub base_urls: BaseUrls,
+    /// The embedder's own rule.
+    pub policy: Option<Arc<dyn Policy>>,
+}
+
+/// What becomes of resources that are stamped after the transaction time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterT {
+    /// They belong to the snapshot and are counted.
+    Count,
+    /// They are excluded.
+    Exclude,
+}
+
+/// The verdict on one resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is written.
+    Keep,
+    /// It is left out.
+    Exclude(Exclusion),
+    /// It can't be judged: a time filter is set and its `lastUpdated` isn't an instant.
+    Malformed,
+}
+
+impl Filter {
+    /// Builds the filter of a job.
+    #[must_use]
+    pub fn new(parts: FilterParts) -> Self {
+        let FilterParts { types, since, until, transaction_time, after_t, scope, compartment, base_urls, policy } = parts;
+        Self { types, since, until, transaction_time, after_t, scope, compartment, base_urls, policy }
+    }
+
+    /// What the scan must learn of each resource for this filter.
+    #[must_use]
+    pub fn scan_plan(&self) -> ScanPlan {
+        match self.scope {
+            Scope::Everything => ScanPlan::default(),
+            Scope::AnyPatient | Scope::Cohort(_) => ScanPlan::for_compartment(Arc::clone(&self.compartment)),
+        }
+    }
+
+    /// Whether a type was asked for.
+    #[must_use]
+    pub fn wants(&self, resource_type: &ResourceType) -> bool {
+        self.types.as_ref().is_none_or(|types| types.contains(resource_type))
+    }
+
+    /// Judges one resource of a type that was asked for; what else there is to be said of it is added to `notes`.
+    #[must_use]
+    pub fn judge(
+        &self,
+        resource_type: &ResourceType,
+        facts: &Facts<'_>,
+        references: &References,
+        body: &[u8],
+        notes: &mut Notes,
+    ) -> Verdict {
+        if !self.wants(resource_type) {
+            return Verdict::Exclude(Exclusion::Type);
+        }
+        let modified = match &facts.last_updated {
+            LastUpdated::Missing => Ok(None),
+            LastUpdated::Text(text) => Instant::parse(text).map(Some).map_err(|_| ()),
+            LastUpdated::NotText => Err(()),
+        };
+        let verdict = match modified {
+            Ok(modified) => self.judge_time(modified.as_ref(), notes),
+            Err(()) if self.filters_by_time() => Verdict::Malformed,
+            Err(()) => Verdict::Keep,
+        };
+        if verdict != Verdict::Keep {
+            return verdict;
+        }
+        if !self.admits(resource_type, facts, references, notes) {
+            return Verdict::Exclude(Exclusion::Scope);
+        }
+        let candidate = Candidate { resource_type, id: facts.id.as_deref(), body };
+        match &self.policy {
+            Some(policy) if !policy.keep(&candidate) => Verdict::Exclude(Exclusion::Policy),
+            _ => Verdict::Keep,
+        }
+    }
+
+    const fn filters_by_time(&self) -> bool {
+        self.since.is_some() || self.until.is_some()
+    }
+
+    fn judge_time(&self, modified: Option<&Instant>, notes: &mut Notes) -> Verdict {
+        let Some(modified) = modified else {
+            // Without a time a resource may have changed since any instant, and can't be shown to be older than one.
+            return if self.until.is_some() { Verdict::Exclude(Exclusion::Until) } else { Verdict::Keep };
+        };
+        if self.since.as_ref().is_some_and(|since| modified < since) {
+            return Verdict::Exclude(Exclusion::Since);
+        }
+        if self.until.as_ref().is_some_and(|until| modified > until) {
+            return Verdict::Exclude(Exclusion::Until);
+        }
+        if *modified > self.transaction_time {
+            match self.after_t {
+                AfterT::Exclude => return Verdict::Exclude(Exclusion::AfterT),
+                AfterT::Count => notes.stamped_after_t += 1,
+            }
+        }
+        Verdict::Keep
+    }
+
+    fn admits(&self, resource_type: &ResourceType, facts: &Facts<'_>, references: &References, notes: &mut Notes) -> bool {
+        if matches!(self.scope, Scope::Everything) {
+            return true;
+        }
+        let in_compartment = self.compartment.contains_type(resource_type);
+        let admission =
+            self.scope.admits(resource_type, facts.id.as_deref(), in_compartment, references.iter(), &self.base_urls);
+        notes.foreign_references += u64::from(admission.foreign_references);
+        notes.shared_with_non_members += u64::from(admission.shared_with_non_members);
+        admission.admitted
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keep => f.write_str("keep"),
+            Self::Exclude(exclusion) => write!(f, "exclude ({exclusion})"),
+            Self::Malformed => f.write_str("malformed"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

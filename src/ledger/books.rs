@@ -56,6 +56,11 @@ impl Books {
         self.rows_into_block += count.resources;
     }
 
+    /// Counts lines that don't come from the source, such as those of the error report.
+    pub fn record_aside(&mut self, slot: Slot, fate: Fate, count: Count) {
+        self.row_mut(slot).record(fate, count);
+    }
+
     /// Adds observations to a type's row.
     pub fn note(&mut self, slot: Slot, notes: Notes) {
         self.row_mut(slot).notes += notes;

@@ -8,13 +8,18 @@ use crate::fhir::ResourceType;
 /// Most types that one job writes.
 pub const MAX_TYPES: usize = 256;
 
-/// The place of a type in the tables of a job. Slot 0 is of resources whose type isn't known.
+/// The place of a type in the tables of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(u16);
 
 impl Slot {
     /// Resources whose type isn't known, because they can't be understood.
     pub const UNKNOWN: Self = Self(0);
+
+    /// The job's own error report, which holds no resource of the source.
+    pub const ERRORS: Self = Self(1);
+
+    const FIRST_TYPE: usize = 2;
 
     /// The place in a table.
     #[must_use]
@@ -54,17 +59,18 @@ impl TypeTable {
         Ok(slot_at(types.len() - 1))
     }
 
-    /// The type in a slot; `None` for [`Slot::UNKNOWN`] and slots never given out.
+    /// The type in a slot; `None` for the slots that are of no type or were never given out.
     #[must_use]
     pub fn resource_type(&self, slot: Slot) -> Option<ResourceType> {
         let types = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        types.get(slot.index().checked_sub(1)?).cloned()
+        types.get(slot.index().checked_sub(Slot::FIRST_TYPE)?).cloned()
     }
 
-    /// How many slots there are, the unknown one included.
+    /// The types met so far with their slots.
     #[must_use]
-    pub fn slots(&self) -> usize {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).len() + 1
+    pub fn all(&self) -> Vec<(Slot, ResourceType)> {
+        let types = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        types.iter().enumerate().map(|(index, resource_type)| (slot_at(index), resource_type.clone())).collect()
     }
 
     fn find(&self, name: &str) -> Option<Slot> {
@@ -74,7 +80,7 @@ impl TypeTable {
 }
 
 fn slot_at(index: usize) -> Slot {
-    Slot(u16::try_from(index + 1).unwrap_or(u16::MAX))
+    Slot(u16::try_from(index + Slot::FIRST_TYPE).unwrap_or(u16::MAX))
 }
 
 #[cfg(test)]
@@ -92,7 +98,7 @@ mod tests {
         for (a, b) in (0..255u8).map(|n| (n / 16, n % 16)) {
             table.slot(&format!("T{}{}", char::from(b'a' + a), char::from(b'a' + b))).unwrap();
         }
-        assert_eq!(table.slots(), 257);
+        assert_eq!(table.all().len(), 256);
         assert_eq!(table.slot("OneMore").unwrap_err().kind(), ErrorKind::LimitExceeded);
     }
 }

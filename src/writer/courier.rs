@@ -26,10 +26,10 @@ pub(crate) struct Courier {
     departures: AtomicU64,
     waiting_parts: AtomicUsize,
     left: Notify,
-    /// Ends every wait and request: set when sealing has taken too long, or nothing is to be kept.
+    /// No more lines are taken: the job was cancelled, or a fault was reported.
+    pub(crate) halt: CancellationToken,
+    /// No more requests are made: sealing has taken too long, or nothing is to be kept.
     pub(crate) stop: CancellationToken,
-    /// Set with the first fault, so that the job stops reading.
-    pub(crate) faulted: CancellationToken,
     /// How long the requests that end an object may take when the job ends early.
     closing_timeout: Duration,
     fault: Mutex<Option<Error>>,
@@ -48,8 +48,8 @@ impl Courier {
     pub(crate) fn new(
         destination: Arc<dyn Destination>,
         flight: Pool,
+        halt: CancellationToken,
         stop: CancellationToken,
-        faulted: CancellationToken,
         closing_timeout: Duration,
     ) -> Self {
         Self {
@@ -58,8 +58,8 @@ impl Courier {
             departures: AtomicU64::new(0),
             waiting_parts: AtomicUsize::new(0),
             left: Notify::new(),
+            halt,
             stop,
-            faulted,
             closing_timeout,
             fault: Mutex::new(None),
             durable: Mutex::new(BTreeMap::new()),
@@ -94,6 +94,11 @@ impl Courier {
         }
     }
 
+    /// Waits unless no more lines are taken.
+    pub(super) async fn unless_halted<T>(&self, wait: impl Future<Output = T>) -> Result<T> {
+        self.halt.run_until_cancelled(wait).await.ok_or_else(Error::cancelled)
+    }
+
     /// Gives a request that ends an object its time when the job ends early: a store that doesn't answer must not
     /// hold the job for ever.
     pub(crate) async fn in_time<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
@@ -123,7 +128,7 @@ impl Courier {
         let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         if fault.is_none() && !error.is_cancelled() {
             *fault = Some(error);
-            self.faulted.cancel();
+            self.halt.cancel();
         }
     }
 

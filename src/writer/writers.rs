@@ -34,6 +34,8 @@ pub(crate) struct Lines<'b> {
     pub(crate) end: usize,
     /// How many there are.
     pub(crate) resources: u64,
+    /// Whether the block is one of the source, in which the books keep their place.
+    pub(crate) of_source: bool,
     /// Pays for the whole block in the fill pool: the lines are handed on as slices. `None`: they are copied.
     pub(crate) charge: Option<&'b Arc<Permit>>,
 }
@@ -57,7 +59,7 @@ pub(crate) struct Writers {
     fill: Pool,
     cpu: CpuPool,
     courier: Arc<Courier>,
-    /// One place for each slot; that of resources of no known type is the error object's.
+    /// One place for each slot.
     open: Vec<Option<OpenObject>>,
     closing: JoinSet<ObjectOutcome>,
 }
@@ -118,7 +120,11 @@ impl Writers {
             None => object.waiting().copy(taken),
         }
         object.accept(count);
-        books.record(slot, Fate::Written, count, end);
+        if lines.of_source {
+            books.record(slot, Fate::Written, count, end);
+        } else {
+            books.record_aside(slot, Fate::Written, count);
+        }
         if room.is_used_up_by(take) {
             self.end_frames(slot, books).await?;
         }
@@ -200,15 +206,10 @@ impl Writers {
             if let Some(permit) = self.fill.try_acquire(bytes) {
                 return Ok(permit);
             }
-            if self.courier.faulted.is_cancelled() || self.courier.stop.is_cancelled() {
-                return Err(Error::cancelled());
-            }
-            let part_left = self.courier.unless_stopped(async { Ok(self.courier.part_left().await) }).await?;
-            if part_left || self.relieve(books).await? {
+            if self.courier.unless_halted(self.courier.part_left()).await? || self.relieve(books).await? {
                 continue;
             }
-            let free = self.fill.acquire(Turn(0), bytes, 0);
-            return self.courier.unless_stopped(async { Ok(free.await) }).await;
+            return self.courier.unless_halted(self.fill.acquire(Turn(0), bytes, 0)).await;
         }
     }
 

@@ -1,0 +1,272 @@
+//! The engine's side of one range: memory, line ends, order.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::block::{Block, Shape};
+use super::buffers::Buffers;
+use super::sift::{Sieve, SiftedBlock};
+use crate::budget::{Permit, Pool, Turn};
+use crate::cpu::{CpuPool, Pending};
+use crate::error::{Error, Result};
+use crate::ledger::Origin;
+use crate::source::{BlockSink, Buffer, Cursor, Rows};
+
+/// What all ranges of a job share.
+#[derive(Debug)]
+pub(super) struct Intake {
+    pub(super) read: Pool,
+    pub(super) cpu: CpuPool,
+    pub(super) sieve: Arc<Sieve>,
+    pub(super) buffers: Buffers,
+    pub(super) block_bytes: usize,
+    pub(super) line_limit_bytes: usize,
+    /// Ends every wait for memory.
+    pub(super) halt: CancellationToken,
+    /// Number of the range whose turn it is.
+    pub(super) head: watch::Sender<u64>,
+    /// The range whose turn it is lacks memory that later ones hold.
+    pub(super) starving: Notify,
+}
+
+/// What a range hands on, in order.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// A block on its way through the sieve.
+    Block(Pending<Result<SiftedBlock>>),
+    /// A line that is longer than the limit; its bytes were passed over.
+    TooLong {
+        /// Where it begins.
+        origin: Origin,
+        /// Its length without the line feed.
+        length_bytes: u64,
+    },
+}
+
+/// Takes the blocks of one range.
+#[derive(Debug)]
+pub(super) struct RangeSink {
+    intake: Arc<Intake>,
+    number: u64,
+    out: mpsc::Sender<Piece>,
+    start: Start,
+    held: Held,
+}
+
+/// Where what comes next begins in its range.
+#[derive(Debug)]
+enum Start {
+    Offset(u64),
+    Rows { cursor: Arc<[u8]>, rows: u64 },
+}
+
+/// The beginning of a line whose end hasn't come yet.
+#[derive(Debug)]
+enum Held {
+    /// Nothing.
+    Nothing,
+    /// The tail of the last block.
+    Tail(Vec<u8>),
+    /// A line that fills a buffer and goes on.
+    Line(Buffer),
+    /// A line over the limit, of which so many bytes have passed.
+    TooLong(u64),
+}
+
+impl RangeSink {
+    pub(super) fn new(intake: Arc<Intake>, number: u64, out: mpsc::Sender<Piece>) -> Self {
+        Self { intake, number, out, start: Start::Offset(0), held: Held::Nothing }
+    }
+
+    /// Ends the range: what is held is its last line.
+    pub(super) async fn finish(mut self) -> Result<()> {
+        match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Nothing => Ok(()),
+            Held::TooLong(length_bytes) => self.send_too_long(length_bytes).await,
+            Held::Line(buffer) => self.send_lines(buffer).await,
+            Held::Tail(tail) => {
+                let mut buffer = self.room_for(tail.len() + 1).await?;
+                buffer.append(&tail);
+                self.send_lines(buffer).await
+            }
+        }
+    }
+
+    async fn send_lines(&mut self, mut buffer: Buffer) -> Result<()> {
+        if !buffer.filled().ends_with(b"\n") {
+            buffer.append(b"\n");
+        }
+        self.send(buffer, Shape::Lines).await
+    }
+
+    async fn send(&mut self, buffer: Buffer, shape: Shape) -> Result<()> {
+        let (memory, filled, permit) = buffer.into_parts();
+        let origin = self.origin();
+        match (&mut self.start, &shape) {
+            (Start::Offset(offset), _) => *offset += filled as u64,
+            (Start::Rows { rows, .. }, Shape::Rows(marks)) => *rows += marks.len() as u64,
+            (Start::Rows { .. }, Shape::Lines) => {}
+        }
+        let (sieve, limit) = (Arc::clone(&self.intake.sieve), self.intake.line_limit_bytes);
+        let block = Block { memory, filled, permit, origin, shape };
+        let sifted = self.intake.cpu.run(move || sieve.sift(block, limit));
+        self.hand_on(Piece::Block(sifted)).await
+    }
+
+    async fn send_too_long(&mut self, length_bytes: u64) -> Result<()> {
+        let origin = self.origin();
+        match &mut self.start {
+            Start::Offset(offset) => *offset += length_bytes + 1,
+            Start::Rows { rows, .. } => *rows += 1,
+        }
+        self.hand_on(Piece::TooLong { origin, length_bytes }).await
+    }
+
+    async fn hand_on(&self, piece: Piece) -> Result<()> {
+        let sent = self.intake.halt.run_until_cancelled(self.out.send(piece)).await;
+        match sent {
+            Some(Ok(())) => Ok(()),
+            Some(Err(_)) | None => Err(Error::cancelled()),
+        }
+    }
+
+    fn origin(&self) -> Origin {
+        match &self.start {
+            Start::Offset(offset) => Origin::Offset(*offset),
+            Start::Rows { cursor, rows } => Origin::Cursor { cursor: Arc::clone(cursor), rows: *rows },
+        }
+    }
+
+    /// A fresh buffer of at least so many bytes.
+    async fn room_for(&self, bytes: usize) -> Result<Buffer> {
+        let size_bytes = bytes.max(self.intake.block_bytes);
+        let permit = self.permit(size_bytes).await?;
+        Ok(Buffer::new(self.intake.buffers.take(size_bytes), 0, permit))
+    }
+
+    /// Waits for bytes of the read pool. The range whose turn it is takes all there is; a later one leaves a block to
+    /// it.
+    async fn permit(&self, bytes: usize) -> Result<Permit> {
+        let mut head = self.intake.head.subscribe();
+        let waiting = async {
+            loop {
+                let is_head = *head.borrow_and_update() >= self.number;
+                if is_head {
+                    let permit = self.intake.read.acquire(Turn(0), bytes, 0);
+                    if self.intake.read.free_bytes() < bytes && bytes > self.intake.block_bytes {
+                        self.intake.starving.notify_one();
+                    }
+                    return permit.await;
+                }
+                let reserve = self.intake.block_bytes * 2;
+                let permit = self.intake.read.acquire(Turn(1 + self.number), bytes, reserve);
+                tokio::select! {
+                    permit = permit => return permit,
+                    _ = head.changed() => {}
+                }
+            }
+        };
+        self.intake.halt.run_until_cancelled(waiting).await.ok_or_else(Error::cancelled)
+    }
+
+    /// Makes the buffer of a long line longer.
+    async fn grow(&self, buffer: Buffer, room_bytes: usize) -> Result<Buffer> {
+        if buffer.room_bytes() > room_bytes {
+            return Ok(buffer);
+        }
+        let (mut memory, filled, mut permit) = buffer.into_parts();
+        let size_bytes = filled + room_bytes + 1;
+        let more = size_bytes.min(self.intake.read.size_bytes()).saturating_sub(permit.bytes());
+        permit.merge(self.permit(more).await?);
+        memory.resize(size_bytes, 0);
+        Ok(Buffer::new(memory, filled, permit))
+    }
+}
+
+#[async_trait]
+impl BlockSink for RangeSink {
+    async fn buffer(&mut self, room_bytes: usize) -> Result<Buffer> {
+        match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Line(buffer) => self.grow(buffer, room_bytes.min(self.intake.block_bytes)).await,
+            Held::Tail(tail) => {
+                let mut buffer = self.room_for(tail.len() + room_bytes + 1).await?;
+                buffer.append(&tail);
+                Ok(buffer.without_last_byte())
+            }
+            held @ (Held::Nothing | Held::TooLong(_)) => {
+                self.held = held;
+                Ok(self.room_for(room_bytes + 1).await?.without_last_byte())
+            }
+        }
+    }
+
+    async fn lines(&mut self, buffer: Buffer) -> Result<()> {
+        if let Held::TooLong(passed) = self.held {
+            return self.pass_over(buffer, passed).await;
+        }
+        let Some(last) = memchr::memrchr(b'\n', buffer.filled()) else {
+            if buffer.filled().len() > self.intake.line_limit_bytes {
+                self.held = Held::TooLong(buffer.filled().len() as u64);
+            } else if !buffer.filled().is_empty() {
+                self.held = Held::Line(buffer);
+            }
+            return Ok(());
+        };
+        self.send_up_to(buffer, last + 1).await
+    }
+
+    async fn rows(&mut self, rows: Rows) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let (buffer, marks) = rows.into_parts();
+        self.send(buffer, Shape::Rows(marks)).await
+    }
+
+    async fn row_too_long(&mut self, length_bytes: u64) -> Result<()> {
+        self.send_too_long(length_bytes).await
+    }
+
+    fn line_limit_bytes(&self) -> usize {
+        self.intake.line_limit_bytes
+    }
+
+    fn at(&mut self, cursor: Cursor) {
+        self.start = match cursor.offset() {
+            Some(offset) => Start::Offset(offset),
+            None => Start::Rows { cursor: Arc::from(cursor.as_bytes()), rows: 0 },
+        };
+    }
+}
+
+impl RangeSink {
+    /// Sends the whole lines of a buffer and keeps the beginning of the next one.
+    async fn send_up_to(&mut self, buffer: Buffer, end: usize) -> Result<()> {
+        let tail = buffer.filled().get(end..).unwrap_or_default().to_vec();
+        let (memory, _, permit) = buffer.into_parts();
+        if !tail.is_empty() {
+            self.held = if tail.len() > self.intake.line_limit_bytes {
+                Held::TooLong(tail.len() as u64)
+            } else {
+                Held::Tail(tail)
+            };
+        }
+        self.send(Buffer::new(memory, end, permit), Shape::Lines).await
+    }
+
+    /// Looks for the end of a line that is over the limit.
+    async fn pass_over(&mut self, buffer: Buffer, passed: u64) -> Result<()> {
+        let Some(end) = memchr::memchr(b'\n', buffer.filled()) else {
+            self.held = Held::TooLong(passed + buffer.filled().len() as u64);
+            return Ok(());
+        };
+        self.held = Held::Nothing;
+        self.send_too_long(passed + end as u64).await?;
+        let (mut memory, filled, permit) = buffer.into_parts();
+        memory.copy_within(end + 1..filled, 0);
+        self.lines(Buffer::new(memory, filled - end - 1, permit)).await
+    }
+}

@@ -1,0 +1,223 @@
+//! Scan and filter of one block: CPU work, on the pool.
+//!
+//! The result is a list of runs, which says for every line of the block in order what becomes of it. Neighbours of the
+//! same type and fate are one run, so that whole blocks can be handed on as they are.
+
+use std::fmt;
+
+use super::block::{Block, Shape};
+use crate::budget::Permit;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fhir::ResourceType;
+use crate::filter::{Filter, Verdict};
+use crate::ledger::{Exclusion, Notes, Origin, Slot, TypeTable};
+use crate::resource::{Defect, Facts, Lines, References, ScanPlan, scan};
+
+/// What the lines of all blocks of a job are judged by.
+#[derive(Debug)]
+pub(super) struct Sieve {
+    filter: Filter,
+    plan: ScanPlan,
+    types: TypeTable,
+}
+
+/// Neighbouring lines of one type and one fate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    /// Where the first begins in the block.
+    pub(super) start: usize,
+    /// Where the last ends, its line feed included.
+    pub(super) end: usize,
+    /// How many there are.
+    pub(super) resources: u64,
+    /// Their bytes with a line feed each; less than the span where something lies between them.
+    pub(super) bytes: u64,
+    /// Their type.
+    pub(super) slot: Slot,
+    /// What becomes of them.
+    pub(super) fate: Sifted,
+    /// What else is to be said of them; lines that have notes are runs of their own.
+    pub(super) notes: Notes,
+}
+
+/// What becomes of a line, as far as the sieve decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sifted {
+    /// It is to be written.
+    Keep,
+    /// It is left out.
+    Exclude(Exclusion),
+    /// It isn't understood.
+    Quarantine(Reason),
+}
+
+/// Why a line isn't understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// The scan found a defect.
+    Defect(Defect),
+    /// A time filter is set and `meta.lastUpdated` isn't an instant.
+    LastUpdated,
+    /// It is longer than the line limit.
+    TooLong {
+        /// The limit, in bytes.
+        limit_bytes: usize,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Defect(defect) => fmt::Display::fmt(defect, f),
+            Self::LastUpdated => f.write_str("meta.lastUpdated is not an instant"),
+            Self::TooLong { limit_bytes } => write!(f, "longer than the line limit of {limit_bytes} bytes"),
+        }
+    }
+}
+
+/// A block and what becomes of its lines.
+#[derive(Debug)]
+pub(super) struct SiftedBlock {
+    pub(super) memory: Vec<u8>,
+    pub(super) permit: Permit,
+    pub(super) origin: Origin,
+    pub(super) runs: Vec<Run>,
+}
+
+impl Sieve {
+    pub(super) fn new(filter: Filter) -> Self {
+        Self { plan: filter.scan_plan(), filter, types: TypeTable::default() }
+    }
+
+    pub(super) const fn types(&self) -> &TypeTable {
+        &self.types
+    }
+
+    /// Judges every line of a block.
+    ///
+    /// # Errors
+    /// When the job meets more types than it may.
+    pub(super) fn sift(&self, block: Block) -> Result<SiftedBlock> {
+        let Block { mut memory, filled, permit, origin, shape } = block;
+        memory.truncate(filled);
+        let mut sifting = Sifting {
+            sieve: self,
+            references: References::new(),
+            runs: Vec::new(),
+            last_type: None,
+        };
+        match shape {
+            Shape::Lines => sifting.lines(&mut memory)?,
+            Shape::Rows(marks) => {
+                let mut start = 0;
+                for mark in marks {
+                    let notes = Notes { reflowed: u64::from(mark.reflowed), ..Notes::default() };
+                    sifting.line(&memory, start..mark.end - 1, mark.end, mark.deleted, notes)?;
+                    start = mark.end;
+                }
+            }
+        }
+        Ok(SiftedBlock { runs: sifting.runs, memory, permit, origin })
+    }
+}
+
+/// The state of one block's sifting.
+struct Sifting<'s> {
+    sieve: &'s Sieve,
+    references: References,
+    runs: Vec<Run>,
+    /// The type of the line before: mostly that of the next one too.
+    last_type: Option<(ResourceType, Slot)>,
+}
+
+impl Sifting<'_> {
+    fn lines(&mut self, memory: &mut [u8]) -> Result<()> {
+        let mut position = 0;
+        loop {
+            let Some(line) = Lines::new(memory.get(position..).unwrap_or_default()).next() else { return Ok(()) };
+            let (start, end) = (position + line.start(), position + line.end());
+            position += line.span().end;
+            // A blank or CR behind the resource gives its place to the line feed, so that the resource and its line
+            // feed are one slice; what is left of the line is skipped.
+            if let Some(behind) = memory.get_mut(end) {
+                *behind = b'\n';
+            }
+            self.line(memory, start..end, end + 1, false, Notes::default())?;
+        }
+    }
+
+    fn line(
+        &mut self,
+        memory: &[u8],
+        body: std::ops::Range<usize>,
+        end: usize,
+        deleted: bool,
+        mut notes: Notes,
+    ) -> Result<()> {
+        let start = body.start;
+        let body = memory.get(body).unwrap_or_default();
+        let mut references = std::mem::take(&mut self.references);
+        let (slot, fate) = match scan(body, &self.sieve.plan, &mut references) {
+            Ok(facts) => self.judge(&facts, &references, body, deleted, &mut notes)?,
+            Err(defect) => (Slot::UNKNOWN, Sifted::Quarantine(Reason::Defect(defect))),
+        };
+        self.references = references;
+        self.push(Run { start, end, resources: 1, bytes: (end - start) as u64, slot, fate, notes });
+        Ok(())
+    }
+
+    fn judge(
+        &mut self,
+        facts: &Facts<'_>,
+        references: &References,
+        body: &[u8],
+        deleted: bool,
+        notes: &mut Notes,
+    ) -> Result<(Slot, Sifted)> {
+        let (resource_type, slot) = self.type_of(&facts.resource_type)?;
+        if deleted {
+            return Ok((slot, Sifted::Exclude(Exclusion::Deleted)));
+        }
+        let verdict = self.sieve.filter.judge(resource_type, facts, references, body, notes);
+        let fate = match verdict {
+            Verdict::Keep => Sifted::Keep,
+            Verdict::Exclude(exclusion) => Sifted::Exclude(exclusion),
+            Verdict::Malformed => Sifted::Quarantine(Reason::LastUpdated),
+        };
+        Ok((slot, fate))
+    }
+
+    fn type_of(&mut self, name: &str) -> Result<(&ResourceType, Slot)> {
+        let known = self.last_type.as_ref().is_some_and(|(last, _)| last.as_str() == name);
+        if !known {
+            let slot = self.sieve.types.slot(name)?;
+            let resource_type = self.sieve.types.resource_type(slot);
+            self.last_type = resource_type.map(|resource_type| (resource_type, slot));
+        }
+        match &self.last_type {
+            Some((resource_type, slot)) => Ok((resource_type, *slot)),
+            None => Err(Error::new(ErrorKind::Internal, "a type has no slot")),
+        }
+    }
+
+    fn push(&mut self, run: Run) {
+        match self.runs.last_mut() {
+            Some(last) if last.continues_with(&run) => {
+                last.end = run.end;
+                last.resources += run.resources;
+                last.bytes += run.bytes;
+            }
+            _ => self.runs.push(run),
+        }
+    }
+}
+
+impl Run {
+    fn continues_with(&self, next: &Self) -> bool {
+        let alike = self.slot == next.slot && self.fate == next.fate;
+        let plain = self.notes == Notes::default() && next.notes == Notes::default();
+        // What is quarantined is reported line by line.
+        let one_by_one = matches!(self.fate, Sifted::Quarantine(_));
+        alike && plain && !one_by_one && self.end == next.start
+    }
+}

@@ -8,7 +8,7 @@ use super::fields::{JobName, KmsKeyId, RoleArn, S3Uri};
 use super::level::Level;
 use super::output_format::OutputFormat;
 use super::period::{Period, TimeBound};
-use super::types::{self, TypeSelection, TypeSet};
+use super::types::{self, TypeSelection};
 use crate::fhir::ResourceType;
 
 /// The parameters of a query and of a `Parameters` resource that are supported.
@@ -100,8 +100,9 @@ impl Draft {
             Period::default()
         });
         Refusal::unless_empty(self.faults)?;
+        let types = if self.types.is_empty() { TypeSelection::All } else { TypeSelection::only(self.types)? };
         let mut request = ExportRequest::new(self.level.value.ok_or_else(missing_level)?)
-            .with_types(TypeSet::new(self.types).map_or(TypeSelection::All, TypeSelection::Only))
+            .with_types(types)
             .with_period(period)
             .with_output_format(self.output_format.value.unwrap_or_default());
         if let Some(job_name) = self.job_name.value {

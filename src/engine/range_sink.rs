@@ -96,9 +96,7 @@ impl RangeSink {
     }
 
     async fn send_lines(&mut self, mut buffer: Buffer) -> Result<()> {
-        if !buffer.filled().ends_with(b"\n") {
-            buffer.append(b"\n");
-        }
+        buffer.end_line();
         self.send(buffer, Shape::Lines).await
     }
 
@@ -142,7 +140,9 @@ impl RangeSink {
 
     /// A fresh buffer of at least so many bytes.
     async fn room_for(&self, bytes: usize) -> Result<Buffer> {
-        let size_bytes = bytes.max(self.intake.block_bytes);
+        // Few different sizes, so that memory fits again.
+        let granule = (self.intake.block_bytes / 4).max(1);
+        let size_bytes = bytes.max(self.intake.block_bytes).next_multiple_of(granule);
         let permit = self.permit(size_bytes).await?;
         Ok(Buffer::new(self.intake.buffers.take(size_bytes), 0, permit))
     }
@@ -174,7 +174,7 @@ impl RangeSink {
 
     /// Makes the buffer of a long line longer.
     async fn grow(&self, buffer: Buffer, room_bytes: usize) -> Result<Buffer> {
-        if buffer.room_bytes() > room_bytes {
+        if buffer.room_bytes() >= room_bytes {
             return Ok(buffer);
         }
         let (mut memory, filled, mut permit) = buffer.into_parts();
@@ -182,7 +182,7 @@ impl RangeSink {
         let more = size_bytes.min(self.intake.read.size_bytes()).saturating_sub(permit.bytes());
         permit.merge(self.permit(more).await?);
         memory.resize(size_bytes, 0);
-        Ok(Buffer::new(memory, filled, permit))
+        Ok(Buffer::new(memory, filled, permit).reserving_line_end())
     }
 }
 
@@ -190,15 +190,15 @@ impl RangeSink {
 impl BlockSink for RangeSink {
     async fn buffer(&mut self, room_bytes: usize) -> Result<Buffer> {
         match std::mem::replace(&mut self.held, Held::Nothing) {
-            Held::Line(buffer) => self.grow(buffer, room_bytes.min(self.intake.block_bytes)).await,
+            Held::Line(buffer) => self.grow(buffer, room_bytes).await,
             Held::Tail(tail) => {
                 let mut buffer = self.room_for(tail.len() + room_bytes + 1).await?;
                 buffer.append(&tail);
-                Ok(buffer.without_last_byte())
+                Ok(buffer.reserving_line_end())
             }
             held @ (Held::Nothing | Held::TooLong(_)) => {
                 self.held = held;
-                Ok(self.room_for(room_bytes + 1).await?.without_last_byte())
+                Ok(self.room_for(room_bytes + 1).await?.reserving_line_end())
             }
         }
     }

@@ -93,15 +93,16 @@ impl Sieve {
         &self.types
     }
 
-    /// Judges every line of a block.
+    /// Judges every line of a block; a line of more than `line_limit_bytes` isn't looked at.
     ///
     /// # Errors
     /// When the job meets more types than it may.
-    pub(super) fn sift(&self, block: Block) -> Result<SiftedBlock> {
+    pub(super) fn sift(&self, block: Block, line_limit_bytes: usize) -> Result<SiftedBlock> {
         let Block { mut memory, filled, permit, origin, shape } = block;
         memory.truncate(filled);
         let mut sifting = Sifting {
             sieve: self,
+            line_limit_bytes,
             references: References::new(),
             runs: Vec::new(),
             last_type: None,
@@ -124,6 +125,7 @@ impl Sieve {
 /// The state of one block's sifting.
 struct Sifting<'s> {
     sieve: &'s Sieve,
+    line_limit_bytes: usize,
     references: References,
     runs: Vec<Run>,
     /// The type of the line before: mostly that of the next one too.
@@ -136,7 +138,14 @@ impl Sifting<'_> {
         loop {
             let Some(line) = Lines::new(memory.get(position..).unwrap_or_default()).next() else { return Ok(()) };
             let (start, end) = (position + line.start(), position + line.end());
-            position += line.span().end;
+            let whole = line.span();
+            let length = whole.len() - 1;
+            if length > self.line_limit_bytes {
+                self.too_long(position + whole.start, length);
+                position += whole.end;
+                continue;
+            }
+            position += whole.end;
             // A blank or CR behind the resource gives its place to the line feed, so that the resource and its line
             // feed are one slice; what is left of the line is skipped.
             if let Some(behind) = memory.get_mut(end) {
@@ -166,6 +175,12 @@ impl Sifting<'_> {
         Ok(())
     }
 
+    fn too_long(&mut self, start: usize, length: usize) {
+        let (bytes, slot) = (length as u64 + 1, Slot::UNKNOWN);
+        let fate = Sifted::Quarantine(Reason::TooLong { limit_bytes: self.line_limit_bytes });
+        self.push(Run { start, end: start + length + 1, resources: 1, bytes, slot, fate, notes: Notes::default() });
+    }
+
     fn judge(
         &mut self,
         facts: &Facts<'_>,
@@ -174,11 +189,12 @@ impl Sifting<'_> {
         deleted: bool,
         notes: &mut Notes,
     ) -> Result<(Slot, Sifted)> {
+        let sieve = self.sieve;
         let (resource_type, slot) = self.type_of(&facts.resource_type)?;
         if deleted {
             return Ok((slot, Sifted::Exclude(Exclusion::Deleted)));
         }
-        let verdict = self.sieve.filter.judge(resource_type, facts, references, body, notes);
+        let verdict = sieve.filter.judge(resource_type, facts, references, body, notes);
         let fate = match verdict {
             Verdict::Keep => Sifted::Keep,
             Verdict::Exclude(exclusion) => Sifted::Exclude(exclusion),

@@ -87,7 +87,7 @@ impl Filter {
     pub fn scan_plan(&self) -> ScanPlan {
         match self.scope {
             Scope::Everything => ScanPlan::default(),
-            Scope::AnyPatient | Scope::Cohort(_) => ScanPlan::for_compartment(Arc::clone(&self.compartment)),
+            Scope::AnyPatient | Scope::Cohort(_) => ScanPlan { compartment: Some(Arc::clone(&self.compartment)) },
         }
     }
 

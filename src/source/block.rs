@@ -51,6 +51,8 @@ pub struct Buffer {
     // Always as long as its capacity, so that sources read into initialised memory without `unsafe`.
     bytes: Vec<u8>,
     filled: usize,
+    // Bytes at the end that only the engine may use: room for the line feed of a last line without one.
+    reserved: usize,
     permit: Permit,
 }
 
@@ -59,12 +61,13 @@ impl Buffer {
     #[must_use]
     pub fn new(bytes: Vec<u8>, filled: usize, permit: Permit) -> Self {
         debug_assert!(filled <= bytes.len());
-        Self { bytes, filled, permit }
+        Self { bytes, filled, reserved: 0, permit }
     }
 
     /// The part that is free to be written to.
     pub fn unfilled(&mut self) -> &mut [u8] {
-        self.bytes.get_mut(self.filled..).unwrap_or_default()
+        let end = self.bytes.len() - self.reserved;
+        self.bytes.get_mut(self.filled..end).unwrap_or_default()
     }
 
     /// Says that the next `count` bytes of [`unfilled`](Self::unfilled) are data now.
@@ -72,7 +75,7 @@ impl Buffer {
     /// # Panics
     /// When the buffer hasn't so much room.
     pub fn advance(&mut self, count: usize) {
-        assert!(count <= self.bytes.len() - self.filled, "advanced beyond the buffer's end");
+        assert!(count <= self.room_bytes(), "advanced beyond the buffer's end");
         self.filled += count;
     }
 
@@ -96,11 +99,24 @@ impl Buffer {
     /// How many more bytes fit.
     #[must_use]
     pub fn room_bytes(&self) -> usize {
-        self.bytes.len() - self.filled
+        self.bytes.len() - self.reserved - self.filled
+    }
+
+    /// Keeps the last byte from the source, for [`end_line`](Self::end_line).
+    pub(crate) fn reserving_line_end(mut self) -> Self {
+        self.reserved = 1;
+        self
+    }
+
+    /// Ends the last line if it isn't.
+    pub(crate) fn end_line(&mut self) {
+        self.reserved = 0;
+        if !self.filled().ends_with(b"\n") {
+            self.append(b"\n");
+        }
     }
 
     /// Takes the buffer apart: the memory, how much of it is data, and the permit that pays for it.
-    #[must_use]
     pub fn into_parts(self) -> (Vec<u8>, usize, Permit) {
         (self.bytes, self.filled, self.permit)
     }

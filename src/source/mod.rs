@@ -15,6 +15,7 @@ use std::fmt;
 use async_trait::async_trait;
 
 pub use block::{BlockSink, Buffer, RowOutcome, Rows};
+pub(crate) use block::RowMark;
 pub use cursor::Cursor;
 
 use crate::error::Result;

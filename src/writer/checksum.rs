@@ -35,6 +35,12 @@ impl Crc64 {
         Self { value, length_bytes: self.length_bytes + next.length_bytes }
     }
 
+    /// The checksum.
+    #[must_use]
+    pub const fn value(self) -> u64 {
+        self.value
+    }
+
     /// Length of what was summed, in bytes.
     #[must_use]
     pub const fn length_bytes(self) -> u64 {

@@ -99,12 +99,17 @@ impl Courier {
         self.halt.run_until_cancelled(wait).await.ok_or_else(Error::cancelled)
     }
 
-    /// Gives a request that ends an object its time when the job ends early: a store that doesn't answer must not
-    /// hold the job for ever.
+    /// Runs a request that ends an object. Once everything has stopped it has a last time limit: a store that doesn't
+    /// answer must not hold the job for ever.
     pub(crate) async fn in_time<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
-        match tokio::time::timeout(self.closing_timeout, request).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::new(
+        let limit = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(self.closing_timeout).await;
+        };
+        tokio::select! {
+            biased;
+            result = request => result,
+            () = limit => Err(Error::new(
                 ErrorKind::Store,
                 format!("the store didn't answer within {} s", self.closing_timeout.as_secs_f64()),
             )

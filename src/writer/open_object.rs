@@ -17,7 +17,7 @@ use super::settings::WriterSettings;
 use super::spill::SpillArea;
 use crate::budget::Permit;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ledger::{Count, Mark, Position, Slot};
+use crate::ledger::{Count, Mark, Slot};
 
 /// The open part, the parts on their way, and what they hold.
 #[derive(Debug)]
@@ -212,19 +212,29 @@ impl OpenObject {
         self.durable.sort_by_key(|part| part.number);
     }
 
-    /// Writes the rest and makes the object visible, whole.
-    pub(super) async fn finish(mut self, mark: Mark) -> ObjectOutcome {
+    /// Writes the rest and makes the object visible: whole, or if everything stops meanwhile, as far as it is durable.
+    ///
+    /// `partial` says that the type goes on in the snapshot behind what was handed over.
+    pub(super) async fn close(mut self, mark: Mark, partial: bool) -> ObjectOutcome {
         if self.accepted.resources == 0 {
             return self.nothing();
         }
-        let finished = if self.next_number == 1 { self.put_whole().await } else { self.complete_whole(mark).await };
-        match finished {
+        let closed =
+            if self.next_number == 1 { self.put_whole().await } else { self.complete_whole(mark.clone()).await };
+        match closed {
+            Ok(report) if partial => self.sealed(report, mark),
             Ok(report) => ObjectOutcome::Visible { report, sealed: None, accepted: self.accepted },
+            Err(_) if partial || self.courier.stop.is_cancelled() => self.complete_durable().await,
             Err(error) => {
                 self.courier.report(error);
                 self.abandon().await
             }
         }
+    }
+
+    fn sealed(&self, mut report: ObjectReport, mark: Mark) -> ObjectOutcome {
+        report.partial = Some(mark.position.clone());
+        ObjectOutcome::Visible { report, sealed: Some(mark), accepted: self.accepted }
     }
 
     async fn put_whole(&mut self) -> Result<ObjectReport> {
@@ -233,7 +243,7 @@ impl OpenObject {
         self.departed_bytes = content.len() as u64;
         let crc = self.object.put_whole(self.courier.queue(content)).await?;
         self.courier.durable(&self.object.content, count);
-        Ok(self.report(count, crc, 0, None))
+        Ok(self.report(count, crc, 0))
     }
 
     async fn complete_whole(&mut self, mark: Mark) -> Result<ObjectReport> {
@@ -244,31 +254,8 @@ impl OpenObject {
         if self.durable.len() as u64 + 1 < u64::from(self.next_number) {
             return Err(self.object.name(Error::new(ErrorKind::Store, "a part of the object didn't reach the store")));
         }
-        self.object.complete(&self.durable).await?;
-        let (count, crc) = sum(&self.durable);
-        Ok(self.report(count, crc, self.durable.len(), None))
-    }
-
-    /// Writes what it can until everything stops, then makes the object visible as far as it is durable.
-    pub(super) async fn seal(mut self, mark: Mark) -> ObjectOutcome {
-        if self.accepted.resources == 0 {
-            return self.nothing();
-        }
-        if self.next_number == 1 {
-            let position = mark.position.clone();
-            return match self.put_whole().await {
-                Ok(mut report) => {
-                    report.partial = Some(position);
-                    ObjectOutcome::Visible { report, sealed: Some(mark), accepted: self.accepted }
-                }
-                Err(_) => self.abandon().await,
-            };
-        }
-        if self.part.len() > 0 {
-            self.cut(mark);
-        }
-        self.join_sent().await;
-        self.complete_durable().await
+        self.courier.in_time(self.object.complete(&self.durable)).await?;
+        Ok(self.report_durable())
     }
 
     /// Makes the longest unbroken row of durable parts visible.
@@ -277,11 +264,7 @@ impl OpenObject {
         self.durable.truncate(unbroken);
         let Some(last) = self.durable.last().map(|part| part.mark.clone()) else { return self.abandon().await };
         match self.courier.in_time(self.object.complete(&self.durable)).await {
-            Ok(()) => {
-                let (count, crc) = sum(&self.durable);
-                let report = self.report(count, crc, self.durable.len(), Some(last.position.clone()));
-                ObjectOutcome::Visible { report, sealed: Some(last), accepted: self.accepted }
-            }
+            Ok(()) => self.sealed(self.report_durable(), last),
             Err(error) => self.failed(error),
         }
     }
@@ -300,7 +283,12 @@ impl OpenObject {
         }
     }
 
-    fn report(&self, count: Count, crc: Crc64, parts: usize, partial: Option<Position>) -> ObjectReport {
+    fn report_durable(&self) -> ObjectReport {
+        let (count, crc) = sum(&self.durable);
+        self.report(count, crc, self.durable.len())
+    }
+
+    fn report(&self, count: Count, crc: Crc64, parts: usize) -> ObjectReport {
         ObjectReport {
             key: self.object.key.clone(),
             content: self.object.content.clone(),
@@ -309,7 +297,7 @@ impl OpenObject {
             count,
             crc,
             parts: u32::try_from(parts).unwrap_or(u32::MAX),
-            partial,
+            partial: None,
         }
     }
 

@@ -1,6 +1,5 @@
 //! How objects are written.
 
-use std::time::Duration;
 
 use super::part_size::PartSizing;
 use super::spill::SpillArea;
@@ -53,6 +52,4 @@ pub struct WriterSettings {
     pub split: Split,
     /// Where open parts go that memory has no room for.
     pub spill: SpillArea,
-    /// How long the requests that end one object may take when the job ends early.
-    pub closing_timeout: Duration,
 }

@@ -190,7 +190,7 @@ impl Writers {
         let next = self.new_object(slot, object.content().clone(), object.sequence() + 1, reason);
         let mark = books.mark(slot);
         object.close_members(&mark, &self.settings).await?;
-        self.closing.spawn(object.finish(mark));
+        self.closing.spawn(object.close(mark, false));
         if let Some(place) = self.open.get_mut(slot.index()) {
             *place = Some(next?);
         }
@@ -275,14 +275,10 @@ impl Writers {
             let mark = books.mark(object.slot());
             let settings = Arc::clone(&self.settings);
             self.closing.spawn(async move {
-                match ending {
-                    Ending::Discard => object.abandon().await,
-                    Ending::Finish | Ending::Seal if object.close_members(&mark, &settings).await.is_err() => {
-                        object.abandon().await
-                    }
-                    Ending::Finish => object.finish(mark).await,
-                    Ending::Seal => object.seal(mark).await,
+                if ending == Ending::Discard || object.close_members(&mark, &settings).await.is_err() {
+                    return object.abandon().await;
                 }
+                object.close(mark, ending == Ending::Seal).await
             });
         }
         let mut outcomes = Vec::new();

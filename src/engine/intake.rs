@@ -1,0 +1,157 @@
+//! Ranges: read side by side, handed on in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+
+use super::fan_out::FanOut;
+use super::progress::Reporter;
+use super::range_sink::{Intake, Piece, RangeSink};
+use super::{halted, outcome};
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::{Cursor, Range, Snapshot};
+
+/// Pieces of one range that may wait; the read pool bounds their bytes.
+const WAITING_PIECES: usize = 64;
+
+/// The ranges of a job and those that are being read.
+#[derive(Debug)]
+pub(super) struct Ranges {
+    snapshot: Arc<dyn Snapshot>,
+    ranges: Vec<Range>,
+    intake: Arc<Intake>,
+    read_ahead: usize,
+    reading: BTreeMap<usize, Reading>,
+    tasks: JoinSet<()>,
+}
+
+/// A range that is being read.
+#[derive(Debug)]
+struct Reading {
+    pieces: mpsc::Receiver<Piece>,
+    ended: tokio::sync::oneshot::Receiver<Result<()>>,
+    task: AbortHandle,
+}
+
+impl Ranges {
+    pub(super) fn new(snapshot: Arc<dyn Snapshot>, ranges: Vec<Range>, intake: Arc<Intake>, read_ahead: usize) -> Self {
+        Self { snapshot, ranges, intake, read_ahead: read_ahead.max(1), reading: BTreeMap::new(), tasks: JoinSet::new() }
+    }
+
+    /// Reads and fans out all ranges.
+    pub(super) async fn run(&mut self, fan_out: &mut FanOut, reporter: &mut Reporter) -> Result<()> {
+        reporter.begin(self.ranges.len());
+        for index in 0..self.ranges.len() {
+            self.intake.head.send_replace(index as u64);
+            let Some(name) = self.ranges.get(index).map(|range| range.name.clone()) else { break };
+            reporter.begin_range(&name);
+            self.start_up_to(index + self.read_ahead);
+            self.fan_out_range(index, &Arc::from(name), fan_out, reporter).await?;
+            reporter.end_range();
+        }
+        Ok(())
+    }
+
+    /// Ends all reading and waits until nobody reads any more.
+    pub(super) async fn stop(&mut self) {
+        self.reading.clear();
+        self.tasks.shutdown().await;
+    }
+
+    async fn fan_out_range(
+        &mut self,
+        index: usize,
+        name: &Arc<str>,
+        fan_out: &mut FanOut,
+        reporter: &mut Reporter,
+    ) -> Result<()> {
+        while let Some(piece) = self.next_piece(index).await? {
+            match piece {
+                Piece::Block(sifted) => fan_out.take(name, sifted.done().await??).await?,
+                Piece::TooLong { origin, length_bytes } => {
+                    fan_out.too_long(name, origin, length_bytes, self.intake.line_limit_bytes).await?;
+                }
+            }
+            reporter.tick(&fan_out.books, self.intake.sieve.types());
+        }
+        self.end_of(index, name, fan_out).await
+    }
+
+    /// The next piece of the range whose turn it is; `None` at its end. While it lacks memory, later ranges give theirs up.
+    async fn next_piece(&mut self, index: usize) -> Result<Option<Piece>> {
+        loop {
+            let intake = Arc::clone(&self.intake);
+            let Some(reading) = self.reading.get_mut(&index) else { return Ok(None) };
+            tokio::select! {
+                biased;
+                () = intake.halt.cancelled() => return Err(halted()),
+                () = intake.starving.notified() => self.give_up_after(index),
+                piece = reading.pieces.recv() => return Ok(piece),
+            }
+        }
+    }
+
+    /// How the reading of a range ended: a range that can't be read is reported, anything else ends the job.
+    async fn end_of(&mut self, index: usize, name: &str, fan_out: &mut FanOut) -> Result<()> {
+        let Some(reading) = self.reading.remove(&index) else { return Ok(()) };
+        let ended = reading.ended.await.unwrap_or_else(|_| Err(reader_gone()));
+        match ended {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Unreadable && !fan_out.fails_on_bad() => {
+                tracing::warn!(range = name, error = format!("{error:#}"), "range can't be read");
+                fan_out.report_error(outcome::unreadable(name, &error)).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn start_up_to(&mut self, end: usize) {
+        let head = usize::try_from(*self.intake.head.borrow()).unwrap_or(usize::MAX);
+        for index in head..end.min(self.ranges.len()) {
+            if !self.reading.contains_key(&index) {
+                self.start(index);
+            }
+        }
+        self.reap();
+    }
+
+    fn start(&mut self, index: usize) {
+        let Some(range) = self.ranges.get(index).cloned() else { return };
+        let (out, pieces) = mpsc::channel(WAITING_PIECES);
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let sink = RangeSink::new(Arc::clone(&self.intake), index as u64, out);
+        let (snapshot, halt) = (Arc::clone(&self.snapshot), self.intake.halt.clone());
+        let task = self.tasks.spawn(async move {
+            // Reading owns nothing that could be lost, so it may be dropped at any await.
+            let read = halt.run_until_cancelled(read(snapshot.as_ref(), &range, sink)).await;
+            drop(end.send(read.unwrap_or_else(|| Err(halted()))));
+        });
+        self.reading.insert(index, Reading { pieces, ended, task });
+    }
+
+    /// Gives up what later ranges have read: nothing of them is counted yet, they are read again when it is their turn.
+    fn give_up_after(&mut self, index: usize) {
+        for (_, reading) in self.reading.split_off(&(index + 1)) {
+            reading.task.abort();
+        }
+    }
+
+    fn reap(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            if ended.as_ref().is_err_and(JoinError::is_panic) {
+                tracing::error!("a reader panicked");
+            }
+        }
+    }
+}
+
+async fn read(snapshot: &dyn Snapshot, range: &Range, mut sink: RangeSink) -> Result<()> {
+    snapshot.read(range, &Cursor::start(), &mut sink).await?;
+    sink.finish().await
+}
+
+fn reader_gone() -> Error {
+    Error::new(ErrorKind::Internal, "the reader of a range ended without a word")
+}

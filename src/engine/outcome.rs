@@ -1,0 +1,114 @@
+//! Lines of a job's error report: one `OperationOutcome` each.
+
+use serde_json::{Value, json};
+
+use super::sift::Reason;
+use crate::error::Error;
+use crate::ledger::{Count, Origin};
+
+/// Where a resource that isn't understood lies: its raw bytes stay there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    /// Name of the range.
+    pub(super) range: &'a str,
+    /// Where its block begins.
+    pub(super) origin: &'a Origin,
+    /// Bytes from there to the resource.
+    pub(super) bytes_into_block: u64,
+    /// Rows from there to the resource.
+    pub(super) rows_into_block: u64,
+    /// Its length without the line feed, in bytes.
+    pub(super) length_bytes: u64,
+}
+
+/// The report on a resource that isn't understood.
+pub(super) fn quarantined(place: &Place<'_>, reason: &Reason) -> Vec<u8> {
+    let (position, offset) = match place.origin {
+        Origin::Offset(offset) => {
+            let offset = offset + place.bytes_into_block;
+            (format!("offset {offset}"), json!({"url": "offset", "valueString": offset.to_string()}))
+        }
+        Origin::Cursor { cursor, rows } => {
+            let row = rows + place.rows_into_block;
+            let cursor = cursor.escape_ascii();
+            (format!("row {row} after {cursor}"), json!({"url": "row", "valueString": format!("{cursor}+{row}")}))
+        }
+    };
+    let (range, length) = (place.range, place.length_bytes);
+    line(&json!({
+        "resourceType": "OperationOutcome",
+        "issue": [{
+            "severity": "error",
+            "code": code(reason),
+            "details": {"text": "The resource was not exported, because it could not be understood."},
+            "diagnostics": format!("{range}, {position}, {length} bytes: {reason}"),
+            "extension": [{
+                "url": "urn:fhir-export:quarantine",
+                "extension": [
+                    {"url": "source", "valueString": range},
+                    offset,
+                    {"url": "length", "valueString": length.to_string()},
+                    {"url": "reason", "valueString": reason.to_string()},
+                ],
+            }],
+        }],
+    }))
+}
+
+/// The report on a range that couldn't be read to its end.
+pub(super) fn unreadable(range: &str, error: &Error) -> Vec<u8> {
+    line(&json!({
+        "resourceType": "OperationOutcome",
+        "issue": [{
+            "severity": "error",
+            "code": "incomplete",
+            "details": {"text": "A piece of the source could not be read to its end."},
+            "diagnostics": format!("{range}: {error:#}"),
+        }],
+    }))
+}
+
+/// The report on a type that was asked for but isn't in the scope of the request's level.
+pub(super) fn outside_level(resource_type: &str, level: &str) -> Vec<u8> {
+    line(&json!({
+        "resourceType": "OperationOutcome",
+        "issue": [{
+            "severity": "information",
+            "code": "informational",
+            "details": {"text": format!("{resource_type} is not part of an export of level {level}.")},
+            "diagnostics": format!("_type: {resource_type} is outside the Patient compartment"),
+        }],
+    }))
+}
+
+/// The report on something that a cohort lacks.
+pub(super) fn cohort_incomplete(text: &str) -> Vec<u8> {
+    line(&json!({
+        "resourceType": "OperationOutcome",
+        "issue": [{
+            "severity": "error",
+            "code": "not-found",
+            "details": {"text": "The Group could not be resolved completely."},
+            "diagnostics": text,
+        }],
+    }))
+}
+
+/// One line as a count.
+pub(super) fn count(line: &[u8]) -> Count {
+    Count::new(1, line.len() as u64)
+}
+
+fn code(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::Defect(_) => "structure",
+        Reason::LastUpdated => "value",
+        Reason::TooLong { .. } => "too-long",
+    }
+}
+
+fn line(outcome: &Value) -> Vec<u8> {
+    let mut line = outcome.to_string().into_bytes();
+    line.push(b'\n');
+    line
+}

@@ -1,0 +1,140 @@
+//! The closing balance: a job completes only if its books balance.
+
+use std::collections::BTreeMap;
+
+use crate::destination::{Destination, ObjectKey};
+use crate::engine::Ended;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fhir::ResourceType;
+use crate::ledger::{Count, LedgerRow};
+use crate::writer::{Content, Leftover, ObjectOutcome, ObjectReport};
+
+/// The books of a job whose objects have ended.
+#[derive(Debug)]
+pub(super) struct Closed {
+    pub(super) rows: BTreeMap<Option<ResourceType>, LedgerRow>,
+    /// The visible objects, in byte order of their keys.
+    pub(super) objects: Vec<ObjectReport>,
+    pub(super) leftovers: Vec<Leftover>,
+    /// Why something may be left.
+    pub(super) error: Option<Error>,
+    /// Errors in the report.
+    pub(super) errors: u64,
+    /// What was handed over and isn't durable, the error report included.
+    pub(super) cut: Count,
+}
+
+impl Closed {
+    /// The books of a job that read nothing.
+    pub(super) fn nothing() -> Self {
+        Self::new(Ended { outcomes: Vec::new(), rows: Vec::new(), report_row: LedgerRow::default(), errors: 0 })
+    }
+
+    /// Notes something that may be left in the store, and why.
+    pub(super) fn leave(&mut self, left: Leftover, error: Error) {
+        self.leftovers.push(left);
+        self.error.get_or_insert(error);
+    }
+
+    /// Takes the outcomes of all objects into the books.
+    pub(super) fn new(ended: Ended) -> Self {
+        let mut closed = Self {
+            rows: ended.rows.into_iter().collect(),
+            objects: Vec::new(),
+            leftovers: Vec::new(),
+            error: None,
+            errors: ended.errors,
+            cut: Count::default(),
+        };
+        for outcome in ended.outcomes {
+            closed.settle(outcome);
+        }
+        closed.objects.sort_by(|a, b| a.key.cmp(&b.key));
+        closed
+    }
+
+    fn settle(&mut self, outcome: ObjectOutcome) {
+        self.cut_to(outcome.content(), outcome.accepted(), outcome.durable());
+        match outcome {
+            ObjectOutcome::Visible { report, .. } => self.objects.push(report),
+            ObjectOutcome::Nothing { .. } => {}
+            ObjectOutcome::Failed { left, error, .. } => {
+                self.leave(left, error);
+            }
+        }
+    }
+
+    fn cut_to(&mut self, content: &Content, accepted: Count, durable: Count) {
+        let cut = Count::new(accepted.resources - durable.resources, accepted.bytes - durable.bytes);
+        self.cut += cut;
+        if let Content::Resources(resource_type) = content
+            && let Some(row) = self.rows.get_mut(&Some(resource_type.clone()))
+        {
+            row.cut(cut);
+        }
+    }
+
+    /// Counts objects that were removed as cut.
+    pub(super) fn remove_objects(&mut self, removed: impl Fn(&ObjectKey) -> bool) {
+        let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.objects).into_iter().partition(|object| removed(&object.key));
+        self.objects = kept;
+        for object in gone {
+            self.cut_to(&object.content, object.count, Count::default());
+        }
+    }
+
+    /// Checks that the fates of each type add up to what was read, and that its objects hold what was written.
+    ///
+    /// # Errors
+    /// When they don't, naming the type.
+    pub(super) fn check(&self) -> Result<()> {
+        let mut in_objects: BTreeMap<Option<ResourceType>, Count> = BTreeMap::new();
+        for object in &self.objects {
+            if let Content::Resources(resource_type) = &object.content {
+                *in_objects.entry(Some(resource_type.clone())).or_default() += object.count;
+            }
+        }
+        for (resource_type, row) in &self.rows {
+            let held = in_objects.remove(resource_type).unwrap_or_default();
+            if !row.balances() || held != row.written {
+                let name = resource_type.as_ref().map_or("unknown", ResourceType::as_str);
+                return Err(Error::new(ErrorKind::Unbalanced, format!("the books of {name} don't balance"))
+                    .with("read", row.read.resources)
+                    .with("accounted", row.accounted().resources)
+                    .with("written", row.written.resources)
+                    .with("in objects", held.resources));
+            }
+        }
+        match in_objects.into_keys().next().flatten() {
+            Some(stray) => Err(Error::new(ErrorKind::Unbalanced, format!("there is an object of {stray} and no row"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that the store holds the objects, all of them, at their sizes, and nothing else in the job folder.
+    ///
+    /// # Errors
+    /// When it doesn't, naming the object, or can't be listed.
+    pub(super) async fn check_store(&self, destination: &dyn Destination, folder: &str) -> Result<()> {
+        let mut stored: BTreeMap<ObjectKey, u64> =
+            destination.list(folder).await?.into_iter().map(|object| (object.key, object.size_bytes)).collect();
+        for object in &self.objects {
+            let size = stored.remove(&object.key);
+            if size != Some(object.crc.length_bytes()) {
+                let found = size.map_or_else(|| "nothing".to_owned(), |size| format!("{size} bytes"));
+                return Err(Error::new(ErrorKind::Unbalanced, "the store doesn't hold an object as it was sent")
+                    .with("object", &object.key)
+                    .with("sent", object.crc.length_bytes())
+                    .with("found", found));
+            }
+        }
+        match stored.into_keys().next() {
+            // In the flat layout the folder is the caller's own and may hold other things.
+            Some(stray) if !folder.is_empty() => {
+                Err(Error::new(ErrorKind::Unbalanced, "the job folder holds an object that isn't the job's")
+                    .with("object", stray))
+            }
+            _ => Ok(()),
+        }
+    }
+}

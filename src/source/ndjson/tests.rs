@@ -260,7 +260,7 @@ async fn a_broken_compressed_file_delivers_what_comes_before_and_says_where_it_b
     let last = corrupt.len() - 5;
     corrupt[last] ^= 1;
     let folder = folder_of(&[
-        ("bomb.ndjson.gz", &gzip(&vec![b' '; 65 << 20])),
+        ("bomb.ndjson.gz", &gzip(&vec![b'\n'; 65 << 20])),
         ("corrupt.ndjson.gz", &corrupt),
         ("garbage.ndjson.gz", &[whole.clone(), b"garbage".to_vec()].concat()),
         ("good.ndjson.gz", &whole),

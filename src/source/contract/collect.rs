@@ -98,6 +98,7 @@ pub(super) struct CollectingSink {
     line_limit_bytes: usize,
     carried: usize,
     lent: bool,
+    placed: bool,
     trap: Trap,
     refused: bool,
     hanging: watch::Sender<bool>,
@@ -112,6 +113,7 @@ impl CollectingSink {
             line_limit_bytes,
             carried: 0,
             lent: false,
+            placed: false,
             trap,
             refused: false,
             hanging: watch::Sender::new(false),
@@ -155,8 +157,8 @@ impl CollectingSink {
     }
 
     fn note_unless_placed(&mut self) {
-        if self.collected.cursors.is_empty() {
-            self.note("the source handed over before it said where it begins");
+        if !self.placed {
+            self.note("the source handed over without saying where that begins");
         }
     }
 
@@ -209,6 +211,7 @@ impl BlockSink for CollectingSink {
             self.note("the source handed over lines and rows in one range");
         }
         self.lent = false;
+        self.placed = false;
         let (buffer, marks) = rows.into_parts();
         let start = self.collected.bytes.len();
         self.collected.bytes.extend_from_slice(buffer.filled());
@@ -227,6 +230,7 @@ impl BlockSink for CollectingSink {
     async fn row_too_long(&mut self, length_bytes: u64) -> Result<()> {
         self.enter().await?;
         self.note_unless_placed();
+        self.placed = false;
         self.collected.too_long.push(length_bytes);
         Ok(())
     }
@@ -236,17 +240,35 @@ impl BlockSink for CollectingSink {
     }
 
     fn at(&mut self, cursor: Cursor) {
+        self.placed = true;
         self.collected.cursors.push((self.collected.bytes.len(), cursor));
     }
 }
 
 /// Reads a range from a cursor and returns what came, also if the read failed.
+///
+/// A source that uses the sink in a wrong way is an error, even if the read returned `Ok`.
 pub async fn read(snapshot: &dyn Snapshot, range: &Range, from: &Cursor) -> (Collected, Result<()>) {
-    let mut sink = CollectingSink::new(POOL_BYTES / 4, Trap::None);
+    read_within(snapshot, range, from, POOL_BYTES / 4).await
+}
+
+/// Reads with a line limit.
+pub(super) async fn read_within(
+    snapshot: &dyn Snapshot,
+    range: &Range,
+    from: &Cursor,
+    line_limit_bytes: usize,
+) -> (Collected, Result<()>) {
+    let mut sink = CollectingSink::new(line_limit_bytes, Trap::None);
     let result = snapshot.read(range, from, &mut sink).await;
     let result = match sink.fault(result.is_ok()) {
-        Some(fault) => Err(Error::new(ErrorKind::Source, fault).with("range", &range.name)),
+        Some(fault) => Err(broken(fault).with("range", &range.name)),
         None => result,
     };
     (sink.collected, result)
+}
+
+/// The error of a source that doesn't keep its contract.
+pub(super) fn broken(message: &str) -> Error {
+    Error::new(ErrorKind::Source, format!("contract broken: {message}"))
 }

@@ -15,7 +15,7 @@ const WINDOW_BITS: u8 = 15;
 const MAGIC: u8 = 0x1F;
 
 /// Decompressed bytes that are let through before the expansion is looked at: small files may repeat themselves.
-const FREE_BYTES: u64 = 64 << 20;
+const FREE_BYTES: u64 = 16 << 20;
 
 /// How much is thrown away at once, in bytes, where a file is read from a later place.
 const SKIP_AT_ONCE_BYTES: usize = 64 << 10;

@@ -24,6 +24,7 @@ mod first_line;
 mod folder;
 mod gunzip;
 mod local_file;
+mod object_prefix;
 mod read;
 
 use std::path::PathBuf;
@@ -34,6 +35,8 @@ use futures::StreamExt;
 
 use files::{Entry, Files};
 use folder::Folder;
+use object_prefix::ObjectPrefix;
+use object_store::ObjectStore;
 
 use super::{AfterTransactionTime, Asked, BlockSink, Cursor, Plan, Range, Snapshot, Source};
 use crate::clock::{self, Clock};
@@ -72,6 +75,20 @@ impl NdjsonSource {
         Self::over(Arc::new(Folder::new(path.into())))
     }
 
+    /// Reads the objects below a prefix of an object store, or a single object.
+    ///
+    /// `name` is what messages and the manifest call it: `s3://bucket/prefix`. An object that was changed since the
+    /// snapshot can't be read: each request asks for the ETag that the listing had. When the store fails as a whole,
+    /// the job ends and can be continued.
+    #[must_use]
+    pub fn object_prefix(
+        store: Arc<dyn ObjectStore>,
+        prefix: object_store::path::Path,
+        name: impl Into<String>,
+    ) -> Self {
+        Self::over(Arc::new(ObjectPrefix::new(store, prefix, name.into())))
+    }
+
     fn over(files: Arc<dyn Files>) -> Self {
         let settings =
             Settings { scan_all: false, block_bytes: DEFAULT_BLOCK_BYTES, max_expansion: DEFAULT_MAX_EXPANSION };
@@ -94,7 +111,7 @@ impl NdjsonSource {
 
     /// Sets how many times its size a compressed file may decompress to: the cap against bombs.
     ///
-    /// The first 64 MiB of a file are let through in any case.
+    /// The first 16 MiB of a file are let through in any case.
     #[must_use]
     pub const fn max_expansion(mut self, max_expansion: u32) -> Self {
         self.settings.max_expansion = max_expansion;

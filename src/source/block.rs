@@ -104,7 +104,6 @@ impl Buffer {
     }
 
     /// Takes the buffer apart: the memory, how much of it is data, and the permit that pays for it.
-    #[must_use]
     pub fn into_parts(self) -> (Vec<u8>, usize, Permit) {
         (self.bytes, self.filled, self.permit)
     }

@@ -9,8 +9,10 @@ use flate2::write::GzEncoder;
 use tempfile::TempDir;
 
 use super::*;
+use crate::budget::{Pool, Turn};
 use crate::clock::FixedClock;
 use crate::source::contract::{self, Collected};
+use crate::source::{Buffer, Rows};
 
 pub(super) const PATIENT: &str = "{\"resourceType\":\"Patient\",\"id\":\"1\"}\n";
 const GROUP: &str = "{\"resourceType\":\"Group\",\"id\":\"g\"}\n";
@@ -285,4 +287,167 @@ async fn a_broken_compressed_file_delivers_what_comes_before_and_says_where_it_b
     let (collected, result) = read(&*snapshot, "good.ndjson.gz", 0).await;
     result.unwrap();
     assert_eq!(collected.bytes(), three);
+}
+
+/// Passes on to a collecting sink, and does something to the world after the first hand-over.
+struct MeddlingSink<'a> {
+    pool: Pool,
+    bytes: Vec<u8>,
+    meddle: Option<&'a (dyn Fn() + Sync)>,
+}
+
+#[async_trait]
+impl BlockSink for MeddlingSink<'_> {
+    async fn buffer(&mut self, room_bytes: usize) -> Result<Buffer> {
+        let permit = self.pool.acquire(Turn::default(), room_bytes, 0).await;
+        Ok(Buffer::new(vec![0; room_bytes], 0, permit))
+    }
+
+    async fn lines(&mut self, buffer: Buffer) -> Result<()> {
+        self.bytes.extend_from_slice(buffer.filled());
+        if let Some(meddle) = self.meddle.take() {
+            meddle();
+        }
+        Ok(())
+    }
+
+    async fn rows(&mut self, _: Rows) -> Result<()> {
+        unreachable!("files have lines")
+    }
+
+    async fn row_too_long(&mut self, _: u64) -> Result<()> {
+        unreachable!("files have lines")
+    }
+
+    fn line_limit_bytes(&self) -> usize {
+        1 << 20
+    }
+
+    fn at(&mut self, _: Cursor) {}
+}
+
+/// Reads the one file of a new folder in blocks of ten bytes and meddles with it after the first.
+async fn read_while(meddle: impl Fn(&Path) + Sync) -> (Vec<u8>, Result<()>) {
+    let folder = folder_of(&[("p.ndjson", PATIENT.as_bytes())]);
+    let path = folder.path().join("p.ndjson");
+    let snapshot = NdjsonSource::folder(folder.path()).block_bytes(10).open().await.unwrap();
+    let range = snapshot.plan(&Asked::default()).await.unwrap().ranges.remove(0);
+    let meddle = || meddle(&path);
+    let mut sink = MeddlingSink { pool: Pool::new(1 << 20), bytes: Vec::new(), meddle: Some(&meddle) };
+    let result = snapshot.read(&range, &Cursor::start(), &mut sink).await;
+    (sink.bytes, result)
+}
+
+#[tokio::test]
+async fn a_file_that_changes_while_it_is_read_is_told_from_one_that_grows() {
+    let (bytes, result) = read_while(|path| {
+        let mut file = fs::File::options().append(true).open(path).unwrap();
+        file.write_all(GROUP.as_bytes()).unwrap();
+    })
+    .await;
+    result.unwrap();
+    assert_eq!(bytes, PATIENT.as_bytes());
+
+    let (bytes, result) = read_while(|path| fs::remove_file(path).unwrap()).await;
+    result.unwrap();
+    assert_eq!(bytes, PATIENT.as_bytes());
+
+    let (bytes, result) = read_while(|path| fs::write(path, &PATIENT.as_bytes()[..15]).unwrap()).await;
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unreadable);
+    assert!(error.to_string().contains("truncated: 15 bytes of"), "{error}");
+    assert_eq!(bytes, &PATIENT.as_bytes()[..15]);
+
+    let (bytes, result) = read_while(touch_later).await;
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unreadable);
+    assert!(error.to_string().contains("rewritten while it was read (file: p.ndjson)"), "{error}");
+    assert_eq!(bytes, PATIENT.as_bytes());
+}
+
+#[tokio::test]
+async fn the_source_keeps_its_contract() {
+    let text = format!("\u{FEFF}{PATIENT}\r\n{}", PATIENT.trim_end());
+    let folder = folder_of(&[
+        ("Patient.ndjson", text.as_bytes()),
+        ("Patient.ndjson.gz", &gzip(text.as_bytes())),
+        ("a/mixed.ndjson", format!("{PATIENT}{GROUP}").as_bytes()),
+        ("a/Group.ndjson.gz", &[gzip(GROUP.as_bytes()), gzip(GROUP.as_bytes())].concat()),
+        ("empty.ndjson", b""),
+        ("empty.ndjson.gz", b""),
+    ]);
+    for block_bytes in [3, 1 << 20] {
+        let source = NdjsonSource::folder(folder.path()).block_bytes(block_bytes);
+        contract::check(&source).await.unwrap();
+        contract::check(&source.scan_all(true)).await.unwrap();
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn links_to_files_are_followed_and_links_to_folders_are_not() {
+    use std::os::unix::fs::symlink;
+
+    let folder = folder_of(&[("a/Patient.ndjson", PATIENT.as_bytes())]);
+    let elsewhere = folder_of(&[("x.ndjson", GROUP.as_bytes())]);
+    symlink(folder.path(), folder.path().join("a/cycle")).unwrap();
+    symlink(elsewhere.path(), folder.path().join("linked")).unwrap();
+    symlink(elsewhere.path().join("x.ndjson"), folder.path().join("Group.ndjson")).unwrap();
+    symlink("nowhere", folder.path().join("broken.ndjson")).unwrap();
+    let source = NdjsonSource::folder(folder.path());
+    let plan = plan(&source, &Asked::default()).await;
+    assert_eq!(named(&plan.ranges), ["Group.ndjson Group", "a/Patient.ndjson Patient", "broken.ndjson mixed"]);
+    assert_eq!(read_whole(&source, "Group.ndjson").await, GROUP.as_bytes());
+    let (error, _) = read_broken(&*source.open().await.unwrap(), "broken.ndjson").await;
+    assert!(error.contains("when the snapshot was opened"), "{error}");
+
+    symlink(folder.path(), elsewhere.path().join("root")).unwrap();
+    let through_link = NdjsonSource::folder(elsewhere.path().join("root")).open().await.unwrap();
+    assert_eq!(through_link.plan(&Asked::default()).await.unwrap().ranges.len(), 3);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn names_that_are_not_utf_8_are_shown_and_never_mistaken_for_others() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join(OsStr::from_bytes(b"a\xFF.ndjson")), PATIENT.as_bytes());
+    let source = NdjsonSource::folder(folder.path());
+    assert_eq!(read_whole(&source, "a\\xFF.ndjson").await, PATIENT.as_bytes());
+    write(&folder.path().join("a\\xFF.ndjson"), GROUP.as_bytes());
+    let error = source.open().await.unwrap_err();
+    assert!(error.to_string().contains("can't be told apart"), "{error}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_cannot_be_read_fails_alone_unless_it_is_the_source() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = folder_of(&[("a.ndjson", PATIENT.as_bytes()), ("b.ndjson", b"x"), ("sub/c.ndjson", b"x")]);
+    let path = |name: &str| folder.path().join(name);
+    let forbid = |name: &str| fs::set_permissions(path(name), fs::Permissions::from_mode(0o000)).unwrap();
+    forbid("b.ndjson");
+    forbid("sub");
+    if fs::File::open(path("b.ndjson")).is_ok() {
+        let message = "SKIPPED what_cannot_be_read_fails_alone_unless_it_is_the_source: root may read everything";
+        writeln!(std::io::stderr(), "{message}").unwrap();
+        return;
+    }
+    let source = NdjsonSource::folder(folder.path());
+    let snapshot = source.open().await.unwrap();
+    let plan = snapshot.plan(&Asked::default()).await.unwrap();
+    assert_eq!(named(&plan.ranges), ["a.ndjson mixed", "b.ndjson mixed", "sub/ mixed"]);
+    read(&*snapshot, "a.ndjson", 0).await.1.unwrap();
+    let (error, _) = read_broken(&*snapshot, "b.ndjson").await;
+    assert!(error.contains("no permission"), "{error}");
+    read_broken(&*snapshot, "sub/").await;
+    for name in ["b.ndjson", "sub"] {
+        let error = NdjsonSource::folder(path(name)).open().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    fs::set_permissions(path("sub"), fs::Permissions::from_mode(0o700)).unwrap();
 }

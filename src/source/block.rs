@@ -14,7 +14,8 @@ use crate::error::Result;
 pub trait BlockSink: Send {
     /// Waits until the budget has room and returns a buffer with room for at least `room_bytes` more bytes.
     ///
-    /// Of line-based bytes it may already hold the beginning of a line that the last buffer ended in.
+    /// Of line-based bytes it may already hold the beginning of a line that the last buffer ended in, so it has to be
+    /// handed over even if nothing came to it.
     ///
     /// # Errors
     /// When the job is over.
@@ -42,6 +43,9 @@ pub trait BlockSink: Send {
     fn line_limit_bytes(&self) -> usize;
 
     /// Says that what is handed over from now on begins at this cursor.
+    ///
+    /// Rows: call it before each hand-over. Line-based bytes: call it once; the cursor is a byte offset and the engine
+    /// counts on from it, so that such a range can be read from the start of any of its lines.
     fn at(&mut self, cursor: Cursor);
 }
 

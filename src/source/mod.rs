@@ -5,9 +5,11 @@
 //! push: the sink owns memory, back-pressure and cancellation, so a source is a loop that fills buffers.
 
 mod block;
-mod contract;
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
 mod cursor;
 pub mod memory;
+pub mod ndjson;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,6 +19,8 @@ use async_trait::async_trait;
 pub use block::{BlockSink, Buffer, RowOutcome, Rows};
 pub(crate) use block::RowMark;
 pub use cursor::Cursor;
+pub use memory::MemorySource;
+pub use ndjson::NdjsonSource;
 
 use crate::error::Result;
 use crate::fhir::{Instant, ResourceType};
@@ -56,6 +60,10 @@ pub trait Snapshot: fmt::Debug + Send + Sync {
     async fn plan(&self, asked: &Asked) -> Result<Plan>;
 
     /// Reads one range from a cursor to its end into the sink.
+    ///
+    /// The first thing is to tell the sink where it begins ([`BlockSink::at`]). Of line-based bytes, what follows the
+    /// last line feed is a last line if this returns `Ok`, and no part of the data if it returns an error: a line that
+    /// was cut is never exported.
     ///
     /// # Errors
     /// [`ErrorKind::Unreadable`](crate::ErrorKind::Unreadable) when only this range can't be read (to its end):

@@ -1,1 +1,0 @@
-//! Room for the contract suite.

@@ -4,6 +4,8 @@
 //! resource.
 
 mod decide;
+mod json_push;
+mod json_text;
 mod patient_set;
 mod report;
 mod resolve;

@@ -4,8 +4,12 @@
 //! resource.
 
 mod decide;
+mod group_fields;
+mod group_reader;
+mod group_sink;
 mod json_push;
 mod json_text;
+mod member;
 mod patient_set;
 mod report;
 mod resolve;
@@ -13,6 +17,7 @@ mod resolve;
 use std::sync::Arc;
 
 pub use decide::Admission;
+pub use group_reader::GROUP_LIMIT_BYTES;
 pub use patient_set::PatientSet;
 pub use report::CohortReport;
 pub use resolve::{Cohort, resolve_cohort};

@@ -13,6 +13,8 @@ mod member;
 mod patient_set;
 mod report;
 mod resolve;
+#[cfg(test)]
+mod resolve_tests;
 
 use std::sync::Arc;
 

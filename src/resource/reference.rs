@@ -325,7 +325,7 @@ mod tests {
         let (scheme, host) = (pieces.first()?.to_lowercase(), pieces.get(2)?.to_lowercase());
         let letters = scheme.strip_suffix(':')?;
         let clean = |text: &str| !text.contains(['?', '#', ' ']);
-        if pieces[1] != "" || letters.is_empty() || host.is_empty() || !clean(reference) {
+        if !pieces[1].is_empty() || letters.is_empty() || host.is_empty() || !clean(reference) {
             return None;
         }
         let host = match (letters, host.split_once(':')) {

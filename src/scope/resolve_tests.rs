@@ -398,7 +398,7 @@ fn listed() -> impl Strategy<Value = Listed> {
 
 fn render(id: usize, members: &[Listed], order: u8) -> String {
     let members: Vec<String> = members.iter().map(|member| member.json(order.is_multiple_of(2))).collect();
-    let mut fields = vec![
+    let mut fields = [
         "\"resourceType\":\"Group\"".to_owned(),
         format!("\"id\":\"{id}\""),
         "\"actual\":true".to_owned(),

@@ -193,3 +193,221 @@ fn is_type(name: &str) -> bool {
     let Some((first, rest)) = name.as_bytes().split_first() else { return false };
     first.is_ascii_uppercase() && (2..=MAX_TYPE_BYTES).contains(&name.len()) && rest.iter().all(u8::is_ascii_alphabetic)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bases() -> BaseUrls {
+        BaseUrls::new(["https://Example.org/fhir/", "http://localhost:8080", "http://old.example.org:80/r4"]).unwrap()
+    }
+
+    #[test]
+    fn relative_and_versioned_references_are_local_and_so_are_those_on_an_own_base() {
+        for (reference, id) in [
+            ("Patient/1", "1"),
+            ("Patient/1/_history/2", "1"),
+            ("Patient/a-B.9", "a-B.9"),
+            ("https://example.org/fhir/Patient/1", "1"),
+            ("HTTPS://EXAMPLE.ORG:443/fhir/Patient/1", "1"),
+            ("https://example.org/fhir//Patient/1/_history/7", "1"),
+            ("http://LOCALHOST:8080/Patient/1", "1"),
+            ("http://old.example.org/r4/Patient/1", "1"),
+            ("http://old.example.org:/r4/Patient/1", "1"),
+        ] {
+            assert_eq!(bases().classify(reference), Reference::Local { resource_type: "Patient", id }, "{reference}");
+        }
+    }
+
+    #[test]
+    fn the_same_shape_on_another_base_is_foreign() {
+        for reference in [
+            "https://example.org/fhir2/Patient/1",
+            "https://example.org/Patient/1",
+            "https://example.org/fhir/r4/Patient/1",
+            "https://example.org/FHIR/Patient/1",
+            "https://example.org:8443/fhir/Patient/1",
+            "http://example.org/fhir/Patient/1",
+            "https://evil.org/https://example.org/fhir/Patient/1",
+            "https://example.org@evil.org/fhir/Patient/1/_history/3",
+            "https://localhost:8080/Patient/1",
+            "https://localhost:80/Patient/1",
+        ] {
+            let expected = Reference::Foreign { resource_type: "Patient", id: "1" };
+            assert_eq!(bases().classify(reference), expected, "{reference}");
+        }
+    }
+
+    #[test]
+    fn what_names_no_resource_is_neither() {
+        let long = format!("Patient/{}", "1".repeat(65));
+        for reference in [
+            "",
+            "#",
+            "#p",
+            "/",
+            "Patient",
+            "Patient/",
+            "/Patient/1",
+            "./Patient/1",
+            "patient/1",
+            "P/1",
+            "Patient/1/",
+            " Patient/1",
+            "Patient/1 ",
+            "Patient/1#x",
+            "Patient/1?x=y",
+            "Patient?identifier=http://h/s|1",
+            "Patient/1/_history",
+            "Patient/1/_history/",
+            "Patient/1/_history/2/",
+            "Patient/1/history/2",
+            "Patient/_history/2",
+            "Patient/a_b",
+            "Patient/é",
+            "Patient/1/Observation/2",
+            "urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0",
+            "urn:oid:1.2/Patient/1",
+            "https://example.org/fhir/Patient?identifier=1",
+            "https://example.org/fhir?x=/Patient/1",
+            "https://h#/Patient/1",
+            "https:///Patient/1",
+            "https://:443/Patient/1",
+            "//example.org/fhir/Patient/1",
+            "://h/Patient/1",
+            "a b://h/Patient/1",
+            "https://Patient/1",
+            "https://example.org/fhir/Patient/1/",
+            "https://example.org/fhir/Patient/1#x",
+            &long,
+        ] {
+            assert_eq!(bases().classify(reference), Reference::Other, "{reference}");
+        }
+    }
+
+    #[test]
+    fn a_base_that_can_not_be_one_is_refused_by_name() {
+        for bad in [
+            "",
+            "example.org/fhir",
+            "ftp://h/fhir",
+            "https://",
+            "https:///x",
+            "https://h/?a=b",
+            "https://h/#x",
+            "https://h /",
+        ] {
+            let error = BaseUrls::new([bad]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+            assert!(error.message().contains(&format!("{bad:?}")), "{error}");
+        }
+        assert!(BaseUrls::new([""; 0]).unwrap().is_empty());
+    }
+
+    /// The rule in other words: cut everything at slashes, look at the pieces.
+    fn oracle(reference: &str) -> Option<(bool, String, String)> {
+        let mut pieces: Vec<&str> = reference.split('/').collect();
+        if pieces.len() >= 4 && pieces[pieces.len() - 2] == "_history" {
+            let version = pieces.pop()?;
+            pieces.pop();
+            id_oracle(version)?;
+        }
+        let id = id_oracle(pieces.pop()?)?;
+        let resource_type = type_oracle(pieces.pop()?)?;
+        if pieces.is_empty() {
+            return Some((true, resource_type, id));
+        }
+        while pieces.len() > 3 && pieces.last() == Some(&"") {
+            pieces.pop();
+        }
+        let (scheme, host) = (pieces.first()?.to_lowercase(), pieces.get(2)?.to_lowercase());
+        let letters = scheme.strip_suffix(':')?;
+        let clean = |text: &str| !text.contains(['?', '#', ' ']);
+        if !pieces[1].is_empty() || letters.is_empty() || host.is_empty() || !clean(reference) {
+            return None;
+        }
+        let host = match (letters, host.split_once(':')) {
+            (_, None) => host,
+            (_, Some(("", _))) => return None,
+            ("http", Some((name, "" | "80"))) | ("https", Some((name, "" | "443"))) => name.to_owned(),
+            _ => host,
+        };
+        let own = match (letters, host.as_str()) {
+            ("https", "example.org") => pieces[3..] == ["fhir"],
+            ("http", "localhost:8080") => pieces[3..].is_empty(),
+            ("http", "old.example.org") => pieces[3..] == ["r4"],
+            _ => false,
+        };
+        Some((own, resource_type, id))
+    }
+
+    fn id_oracle(text: &str) -> Option<String> {
+        let allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.";
+        (!text.is_empty() && text.len() <= 64 && text.chars().all(|char| allowed.contains(char)))
+            .then(|| text.to_owned())
+    }
+
+    fn type_oracle(text: &str) -> Option<String> {
+        crate::fhir::ResourceType::new(text).ok().map(|name| name.to_string())
+    }
+
+    fn piece() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec![
+            "https:",
+            "http:",
+            "HTTPS:",
+            "urn:",
+            "",
+            "example.org",
+            "EXAMPLE.org:443",
+            "example.org:80",
+            "localhost:8080",
+            "old.example.org",
+            "old.example.org:80",
+            "localhost:",
+            ":80",
+            "fhir",
+            "r4",
+            "fhir2",
+            "Patient",
+            "Group",
+            "patient",
+            "P",
+            "1",
+            "a-b.C",
+            "a_b",
+            "_history",
+            "#p",
+            "Patient?x=1",
+            "1#x",
+            " ",
+            "é",
+        ])
+    }
+
+    proptest! {
+        #[test]
+        fn classifying_agrees_with_cutting_at_slashes(pieces in prop::collection::vec(piece(), 0..9), tail in any::<bool>()) {
+            let mut reference = pieces.join("/");
+            if tail {
+                reference += "/Patient/1";
+            }
+            let expected = oracle(&reference);
+            let found = match bases().classify(&reference) {
+                Reference::Local { resource_type, id } => Some((true, resource_type.to_owned(), id.to_owned())),
+                Reference::Foreign { resource_type, id } => Some((false, resource_type.to_owned(), id.to_owned())),
+                Reference::Other => None,
+            };
+            prop_assert_eq!(found, expected, "{}", reference);
+        }
+
+        #[test]
+        fn no_text_upsets_the_classification(reference in any::<String>()) {
+            if let Reference::Local { id, .. } | Reference::Foreign { id, .. } = bases().classify(&reference) {
+                prop_assert_eq!(id_oracle(id), Some(id.to_owned()));
+            }
+        }
+    }
+}

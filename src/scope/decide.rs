@@ -77,3 +77,94 @@ fn members<'a>(cohort: &Cohort, references: impl Iterator<Item = &'a str>, base_
     admission.shared_with_non_members = admission.admitted && names_others;
     admission
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::{CohortReport, PatientSet};
+    use super::*;
+
+    fn cohort(patients: &[&str], groups: &[&str]) -> Scope {
+        let mut set = PatientSet::with_key(&[7; 16]);
+        for patient in patients {
+            set.insert(patient);
+        }
+        let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+        Scope::Cohort(Arc::new(Cohort { patients: set, groups, report: CohortReport::default() }))
+    }
+
+    fn ask(scope: &Scope, resource_type: &str, id: Option<&str>, references: &[&str]) -> Admission {
+        let resource_type = ResourceType::new(resource_type).unwrap();
+        let in_compartment = matches!(resource_type.as_str(), "Patient" | "Group" | "Observation");
+        let base_urls = BaseUrls::new(["https://own.example/fhir"]).unwrap();
+        scope.admits(&resource_type, id, in_compartment, references.iter().copied(), &base_urls)
+    }
+
+    #[test]
+    fn the_system_level_admits_everything() {
+        assert_eq!(ask(&Scope::Everything, "Binary", None, &[]), Admission::YES);
+        assert_eq!(ask(&Scope::Everything, "Observation", None, &["https://other.example/Patient/1"]), Admission::YES);
+    }
+
+    #[test]
+    fn the_patient_level_admits_patients_and_what_refers_to_one_whether_or_not_it_is_there() {
+        let scope = Scope::AnyPatient;
+        assert_eq!(ask(&scope, "Patient", None, &[]), Admission::YES);
+        for references in [
+            &["Patient/nobody"][..],
+            &["Practitioner/1", "https://own.example/fhir/Patient/1"],
+            &["Patient/1/_history/2"],
+        ] {
+            assert_eq!(ask(&scope, "Observation", None, references), Admission::YES, "{references:?}");
+        }
+        assert_eq!(ask(&scope, "Group", Some("g"), &["Patient/1"]), Admission::YES);
+        for references in [&[][..], &["Practitioner/1"], &["#p", "urn:uuid:1", "", "Patient?identifier=1"]] {
+            assert_eq!(ask(&scope, "Observation", None, references), Admission::NO, "{references:?}");
+        }
+        assert_eq!(ask(&scope, "Location", None, &["Patient/1"]), Admission::NO);
+    }
+
+    #[test]
+    fn references_to_patients_elsewhere_are_counted_and_admit_nothing() {
+        let elsewhere =
+            ["https://other.example/Patient/1", "https://own.example/fhir2/Patient/1", "https://o.example/Device/1"];
+        let counted = Admission { foreign_references: 2, ..Admission::NO };
+        assert_eq!(ask(&Scope::AnyPatient, "Observation", None, &elsewhere), counted);
+        assert_eq!(ask(&cohort(&["1"], &[]), "Observation", None, &elsewhere), counted);
+    }
+
+    #[test]
+    fn a_cohort_admits_its_patients_what_refers_to_them_and_its_groups() {
+        let scope = cohort(&["1", "2"], &["g", "nested"]);
+        assert_eq!(ask(&scope, "Patient", Some("1"), &[]), Admission::YES);
+        assert_eq!(ask(&scope, "Observation", None, &["Patient/2", "Patient/1"]), Admission::YES);
+        let shared = Admission { shared_with_non_members: true, ..Admission::YES };
+        assert_eq!(ask(&scope, "Observation", None, &["Patient/2", "Patient/3"]), shared);
+        assert_eq!(ask(&scope, "Observation", None, &["Patient/3", "Patient/2"]), shared);
+        assert_eq!(ask(&scope, "Group", Some("nested"), &[]), Admission::YES);
+    }
+
+    #[test]
+    fn a_cohort_admits_no_other_patient_and_no_other_group_though_they_link_to_a_member() {
+        let scope = cohort(&["1"], &["g"]);
+        for (resource_type, id) in [
+            ("Patient", Some("3")),
+            ("Patient", None),
+            ("Group", Some("other")),
+            ("Group", None),
+            ("Location", Some("1")),
+        ] {
+            assert_eq!(ask(&scope, resource_type, id, &["Patient/1"]), Admission::NO, "{resource_type}/{id:?}");
+        }
+        assert_eq!(ask(&scope, "Observation", Some("1"), &["Patient/3", "Group/g", "Practitioner/1"]), Admission::NO);
+    }
+
+    #[test]
+    fn an_empty_cohort_admits_nobody() {
+        let scope = cohort(&[], &["g"]);
+        assert_eq!(ask(&scope, "Patient", Some("1"), &[]), Admission::NO);
+        assert_eq!(ask(&scope, "Observation", None, &["Patient/1"]), Admission::NO);
+        assert_eq!(ask(&scope, "Group", Some("g"), &[]), Admission::YES);
+    }
+}

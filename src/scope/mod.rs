@@ -4,13 +4,22 @@
 //! resource.
 
 mod decide;
+mod group_fields;
+mod group_reader;
+mod group_sink;
+mod json_push;
+mod json_text;
+mod member;
 mod patient_set;
 mod report;
 mod resolve;
+#[cfg(test)]
+mod resolve_tests;
 
 use std::sync::Arc;
 
 pub use decide::Admission;
+pub use group_reader::GROUP_LIMIT_BYTES;
 pub use patient_set::PatientSet;
 pub use report::CohortReport;
 pub use resolve::{Cohort, resolve_cohort};

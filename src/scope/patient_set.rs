@@ -189,3 +189,97 @@ impl fmt::Debug for PatientSet {
         f.debug_struct("PatientSet").field("len", &self.len).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEY: [u8; 16] = *b"a key for tests.";
+
+    #[test]
+    fn membership_costs_at_most_40_bytes_a_patient_at_any_size() {
+        let mut set = PatientSet::with_key(&KEY);
+        for number in 0..1_000_000usize {
+            assert!(set.insert(&number.to_string()));
+            if number % 1009 == 0 || number < 2000 {
+                let allowed = 40 * set.len() + (24 << 10);
+                assert!(set.memory_bytes() <= allowed, "{} bytes for {}", set.memory_bytes(), set.len());
+            }
+            if number >= 100_000 && number % 5003 == 0 {
+                // While one table grows, its old places and at most twice as many new ones are held.
+                let largest = set.partitions.iter().map(|partition| partition.places.len()).max().unwrap();
+                assert!(set.memory_bytes() + largest * 16 * 3 / 2 <= 40 * set.len(), "while growing at {}", set.len());
+            }
+        }
+        assert_eq!(set.len(), 1_000_000);
+        assert!((0..1_000_000usize).all(|number| set.contains(&number.to_string())));
+        assert!((1_000_000..1_100_000usize).all(|number| !set.contains(&number.to_string())));
+    }
+
+    #[test]
+    fn appending_a_set_takes_no_more_than_the_two_together() {
+        let mut set = PatientSet::with_key(&KEY);
+        let mut other = set.sibling();
+        for number in 0..50_000usize {
+            set.insert(&number.to_string());
+            other.insert(&(number + 50_000).to_string());
+        }
+        set.append(other);
+        assert_eq!(set.len(), 100_000);
+        assert!(set.memory_bytes() <= 40 * set.len());
+        assert!((0..100_000usize).all(|number| set.contains(&number.to_string())));
+    }
+
+    #[test]
+    fn two_jobs_use_different_keys() {
+        let (one, other) = (PatientSet::new().unwrap(), PatientSet::new().unwrap());
+        assert_ne!(one.hasher.key(), other.hasher.key());
+    }
+
+    #[test]
+    fn a_set_tells_nothing_of_its_members_when_it_is_logged() {
+        let mut set = PatientSet::with_key(&KEY);
+        set.insert("secret");
+        assert_eq!(format!("{set:?}"), "PatientSet { len: 1, .. }");
+    }
+
+    #[test]
+    fn a_fingerprint_that_looks_like_a_free_place_is_kept_apart() {
+        let mut partition = Partition::default();
+        assert!(!partition.contains(1));
+        assert!(partition.insert(1) && !partition.insert(1));
+        assert!(partition.contains(1));
+    }
+
+    fn ids() -> impl Strategy<Value = Vec<String>> {
+        prop::collection::vec("[a-c0-9]{0,3}", 0..600)
+    }
+
+    proptest! {
+        #[test]
+        fn a_set_holds_what_a_hash_set_holds(first in ids(), second in ids(), probes in ids()) {
+            let mut model = HashSet::new();
+            let mut set = PatientSet::with_key(&KEY);
+            for id in &first {
+                prop_assert_eq!(set.insert(id), model.insert(id.clone()));
+            }
+            let mut other = set.sibling();
+            for id in &second {
+                other.insert(id);
+            }
+            set.append(other);
+            model.extend(second);
+            prop_assert_eq!(set.len(), model.len());
+            prop_assert_eq!(set.is_empty(), model.is_empty());
+            for id in first.iter().chain(&probes) {
+                prop_assert_eq!(set.contains(id), model.contains(id));
+            }
+            set.clear();
+            prop_assert!(set.is_empty() && !first.iter().any(|id| set.contains(id)));
+        }
+    }
+}

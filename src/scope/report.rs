@@ -58,4 +58,20 @@ impl CohortReport {
     pub fn has_errors(&self) -> bool {
         !self.groups_missing.is_empty() || !self.groups_not_actual.is_empty() || self.unreadable_periods > 0
     }
+
+    /// Adds the counts of one Group's members.
+    pub(super) fn add_counts(&mut self, other: Self) {
+        self.members_listed += other.members_listed;
+        self.duplicates += other.duplicates;
+        self.nested_groups += other.nested_groups;
+        self.dropped_inactive += other.dropped_inactive;
+        self.dropped_ended += other.dropped_ended;
+        self.dropped_not_yet_started += other.dropped_not_yet_started;
+        self.foreign_references += other.foreign_references;
+        self.unreadable_references += other.unreadable_references;
+        self.unreadable_periods += other.unreadable_periods;
+        for (resource_type, count) in other.other_types {
+            *self.other_types.entry(resource_type).or_default() += count;
+        }
+    }
 }

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use super::group_reader::{GROUP_LIMIT_BYTES, GroupReader, MAX_GROUPS};
+use super::group_sink::GroupSink;
+use super::member::Rules;
 use super::{CohortReport, PatientSet};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fhir::Instant;
+use crate::fhir::{Instant, ResourceType};
 use crate::resource::reference::BaseUrls;
-use crate::source::Snapshot;
+use crate::source::{Asked, Cursor, Plan, Range, Snapshot};
 
 /// What a Group resolves to.
 #[derive(Clone, Debug)]
@@ -35,6 +38,78 @@ pub async fn resolve_cohort(
     transaction_time: &Instant,
     base_urls: &BaseUrls,
 ) -> Result<Cohort> {
-    let _ = (snapshot, transaction_time, base_urls);
-    Err(Error::new(ErrorKind::Internal, format!("Group/{group_id} isn't resolved yet")))
+    let reader = GroupReader::new(Rules { transaction_time, base_urls }, PatientSet::new()?, GROUP_LIMIT_BYTES);
+    let sink = GroupSink::new(reader, GROUP_LIMIT_BYTES, group_id);
+    resolve_into(sink, snapshot, group_id).await
+}
+
+/// Reads level by level: the Group, those that are its members, those that are theirs.
+async fn resolve_into(mut sink: GroupSink<'_>, snapshot: &dyn Snapshot, root: &str) -> Result<Cohort> {
+    let asked =
+        Asked { types: ResourceType::r4("Group").map(|group| BTreeSet::from([group])), since: None, until: None };
+    let plan = snapshot.plan(&asked).await.map_err(never_an_unknown_group)?;
+    let mut wanted = BTreeSet::from([root.to_owned()]);
+    let mut known = wanted.clone();
+    while !wanted.is_empty() {
+        find(&mut sink, snapshot, &plan, &wanted).await?;
+        settle_missing(&mut sink, &wanted, root)?;
+        wanted = sink.take_nested().difference(&known).cloned().collect();
+        known.extend(wanted.iter().cloned());
+        if known.len() > MAX_GROUPS {
+            let message = format!("the cohort of Group/{root} is made of more than {MAX_GROUPS} Groups");
+            return Err(Error::new(ErrorKind::LimitExceeded, message));
+        }
+    }
+    let (patients, groups, mut report) = sink.into_parts();
+    report.groups_resolved.clone_from(&groups);
+    report.patients_resolved = patients.len() as u64;
+    if patients.is_empty() {
+        report.warnings.push("the cohort is empty".to_owned());
+    }
+    Ok(Cohort { patients, groups, report })
+}
+
+/// Looks for Groups where the source says they are, and where it says they aren't only for those that are missing.
+async fn find(sink: &mut GroupSink<'_>, snapshot: &dyn Snapshot, plan: &Plan, wanted: &BTreeSet<String>) -> Result<()> {
+    sink.want(wanted.clone());
+    read(sink, snapshot, &plan.ranges).await?;
+    let missing: BTreeSet<String> = wanted.difference(sink.found()).cloned().collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    sink.want(missing);
+    read(sink, snapshot, &plan.skipped).await
+}
+
+async fn read(sink: &mut GroupSink<'_>, snapshot: &dyn Snapshot, ranges: &[Range]) -> Result<()> {
+    for range in ranges {
+        sink.begin_range(range);
+        let outcome = snapshot.read(range, &Cursor::start(), sink).await;
+        sink.end_range(outcome.map_err(never_an_unknown_group))?;
+    }
+    Ok(())
+}
+
+/// Decides what it means that some Groups were found nowhere.
+fn settle_missing(sink: &mut GroupSink<'_>, wanted: &BTreeSet<String>, root: &str) -> Result<()> {
+    let suspect = sink.take_suspect();
+    let missing: BTreeSet<String> = wanted.difference(sink.found()).cloned().collect();
+    let Some(first) = missing.first() else { return Ok(()) };
+    if let Some(suspect) = suspect {
+        return Err(suspect.with("not found", format_args!("Group/{first}")));
+    }
+    if missing.contains(root) {
+        let shown: String = root.chars().take(100).collect();
+        return Err(Error::new(ErrorKind::NotFound, format!("the source holds no Group/{shown}")));
+    }
+    sink.report_mut().groups_missing.extend(missing);
+    Ok(())
+}
+
+/// An error of the source may be of a kind that, of a cohort, would blame the request.
+fn never_an_unknown_group(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::InvalidRequest => error.with_kind(ErrorKind::CohortUnreadable),
+        _ => error,
+    }
 }

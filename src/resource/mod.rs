@@ -25,6 +25,8 @@ mod defect;
 mod facts;
 mod lines;
 mod scan;
+#[cfg(test)]
+mod testing;
 
 pub use compartment::Compartment;
 pub use defect::{Defect, DefectKind};

@@ -40,6 +40,11 @@ impl References {
         self.texts.spans.is_empty()
     }
 
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.texts.text.capacity() + self.texts.spans.capacity() * size_of::<Span>()
+    }
+
     /// Forgets all references.
     pub fn clear(&mut self) {
         self.texts.clear();

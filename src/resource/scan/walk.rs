@@ -218,7 +218,7 @@ impl<'l, 'w> Walk<'l, 'w> {
         if is_meta {
             self.found.last_updated = if opens_object { Member::Missing } else { Member::NotText };
         }
-        if self.type_is_open && matches!(self.cursor.peek(), Some(b'{' | b'[')) {
+        if self.type_is_open {
             self.remember(name);
         }
         let kind = if is_meta && opens_object { FrameKind::Meta } else { FrameKind::Element };

@@ -10,11 +10,18 @@ pub(super) const DEPTH_LIMIT: usize = 256;
 pub(super) struct Cursor<'l> {
     bytes: &'l [u8],
     at: usize,
+    defect: Option<Defect>,
 }
+
+/// Says that the cursor has come upon a defect, which it keeps.
+///
+/// The defect itself would make every result on the hot path too large for registers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Broken;
 
 impl<'l> Cursor<'l> {
     pub(super) const fn new(bytes: &'l [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self { bytes, at: 0, defect: None }
     }
 
     pub(super) const fn position(&self) -> usize {
@@ -48,26 +55,43 @@ impl<'l> Cursor<'l> {
         }
     }
 
-    #[cold]
-    pub(super) const fn defect(&self, kind: DefectKind) -> Defect {
-        Defect { kind, offset: self.at }
+    /// The defect that a method of this cursor stopped at.
+    pub(super) fn into_defect(self, _: Broken) -> Defect {
+        self.defect.unwrap_or(Defect { kind: DefectKind::Truncated, offset: self.at })
     }
 
+    /// Stops at this place.
     #[cold]
-    pub(super) const fn truncated(&self) -> Defect {
-        Defect { kind: DefectKind::Truncated, offset: self.bytes.len() }
+    pub(super) const fn broken(&mut self, kind: DefectKind) -> Broken {
+        self.defect = Some(Defect { kind, offset: self.at });
+        Broken
     }
 
-    /// The defect of a byte that can't stand here, or of the line's end.
+    /// Stops because the line ends too early.
     #[cold]
-    pub(super) fn unexpected(&self, reason: &'static str) -> Defect {
-        if self.peek().is_none() { self.truncated() } else { self.defect(DefectKind::Grammar(reason)) }
+    pub(super) const fn truncated(&mut self) -> Broken {
+        self.defect = Some(Defect { kind: DefectKind::Truncated, offset: self.bytes.len() });
+        Broken
+    }
+
+    /// Stops at a byte that can't stand here, or at the line's end.
+    #[cold]
+    pub(super) fn unexpected(&mut self, reason: &'static str) -> Broken {
+        if self.peek().is_none() { self.truncated() } else { self.broken(DefectKind::Grammar(reason)) }
     }
 
     /// Passes over the value that begins here, with `depth` objects and arrays open around it.
     ///
     /// It doesn't recurse: what is open is kept in one bit a level.
-    pub(super) fn skip_value(&mut self, depth: usize) -> Result<(), Defect> {
+    pub(super) fn skip_value(&mut self, depth: usize) -> Result<(), Broken> {
+        match self.peek() {
+            Some(b'{' | b'[') => self.skip_container(depth),
+            Some(b'"') => self.string().map(|_| ()),
+            _ => self.skip_scalar(),
+        }
+    }
+
+    fn skip_container(&mut self, depth: usize) -> Result<(), Broken> {
         let mut nesting = Nesting::new(depth);
         loop {
             let opened = match self.peek() {
@@ -89,7 +113,7 @@ impl<'l> Cursor<'l> {
     }
 
     /// Passes over a number, `true`, `false` or `null`.
-    fn skip_scalar(&mut self) -> Result<(), Defect> {
+    fn skip_scalar(&mut self) -> Result<(), Broken> {
         match self.peek() {
             Some(b'-' | b'0'..=b'9') => self.skip_number(),
             Some(b't') => self.skip_literal(b"true"),
@@ -100,9 +124,10 @@ impl<'l> Cursor<'l> {
     }
 
     /// Opens an object and goes to its first value; false when it has none and is closed again.
-    fn enter_object(&mut self, nesting: &mut Nesting) -> Result<bool, Defect> {
+    #[inline]
+    fn enter_object(&mut self, nesting: &mut Nesting) -> Result<bool, Broken> {
         if !nesting.push(true) {
-            return Err(self.defect(DefectKind::TooDeep));
+            return Err(self.broken(DefectKind::TooDeep));
         }
         self.at += 1;
         self.skip_blanks();
@@ -116,9 +141,10 @@ impl<'l> Cursor<'l> {
     }
 
     /// Opens an array and goes to its first value; false when it has none and is closed again.
-    fn enter_array(&mut self, nesting: &mut Nesting) -> Result<bool, Defect> {
+    #[inline]
+    fn enter_array(&mut self, nesting: &mut Nesting) -> Result<bool, Broken> {
         if !nesting.push(false) {
-            return Err(self.defect(DefectKind::TooDeep));
+            return Err(self.broken(DefectKind::TooDeep));
         }
         self.at += 1;
         self.skip_blanks();
@@ -131,7 +157,8 @@ impl<'l> Cursor<'l> {
     }
 
     /// After a value: closes what ends here and goes to the next value; false when all that was opened is closed.
-    fn go_on(&mut self, nesting: &mut Nesting) -> Result<bool, Defect> {
+    #[inline]
+    fn go_on(&mut self, nesting: &mut Nesting) -> Result<bool, Broken> {
         while !nesting.is_empty() {
             self.skip_blanks();
             match (self.peek(), nesting.in_object) {
@@ -153,7 +180,8 @@ impl<'l> Cursor<'l> {
         Ok(false)
     }
 
-    fn skip_name(&mut self) -> Result<(), Defect> {
+    #[inline]
+    fn skip_name(&mut self) -> Result<(), Broken> {
         if self.peek() != Some(b'"') {
             return Err(self.unexpected("member name expected"));
         }
@@ -163,7 +191,7 @@ impl<'l> Cursor<'l> {
 
     /// Passes over the colon after a member's name and goes to its value.
     #[inline]
-    pub(super) fn skip_colon(&mut self) -> Result<(), Defect> {
+    pub(super) fn skip_colon(&mut self) -> Result<(), Broken> {
         self.skip_blanks();
         if self.peek() != Some(b':') {
             return Err(self.unexpected("missing colon"));
@@ -173,7 +201,7 @@ impl<'l> Cursor<'l> {
         Ok(())
     }
 
-    fn skip_literal(&mut self, literal: &'static [u8]) -> Result<(), Defect> {
+    fn skip_literal(&mut self, literal: &'static [u8]) -> Result<(), Broken> {
         let rest = self.rest();
         if rest.starts_with(literal) {
             self.at += literal.len();
@@ -182,7 +210,7 @@ impl<'l> Cursor<'l> {
         if literal.starts_with(rest) { Err(self.truncated()) } else { Err(self.unexpected("unknown literal")) }
     }
 
-    fn skip_number(&mut self) -> Result<(), Defect> {
+    fn skip_number(&mut self) -> Result<(), Broken> {
         if self.peek() == Some(b'-') {
             self.at += 1;
         }
@@ -208,7 +236,7 @@ impl<'l> Cursor<'l> {
         Ok(())
     }
 
-    fn skip_digits(&mut self) -> Result<(), Defect> {
+    fn skip_digits(&mut self) -> Result<(), Broken> {
         let digits = self.rest().iter().take_while(|byte| byte.is_ascii_digit()).count();
         if digits == 0 {
             return Err(self.unexpected("digit expected"));

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::grammar::Cursor;
-use crate::resource::defect::{Defect, DefectKind};
+use super::grammar::{Broken, Cursor};
+use crate::resource::defect::DefectKind;
 
 /// Strings are looked through in words of eight bytes up to this length; most end before.
 const SHORT_BYTES: usize = 64;
@@ -38,31 +38,44 @@ impl StringSpan {
 }
 
 impl Cursor<'_> {
-    /// Passes over the string whose opening quote is next.
-    pub(super) fn string(&mut self) -> Result<StringSpan, Defect> {
+    /// Passes over the string whose opening quote is next and tells where its content lies.
+    pub(super) fn string_span(&mut self) -> Result<StringSpan, Broken> {
+        let start = self.position() + 1;
+        let escaped = self.string()?;
+        Ok(StringSpan { start, end: self.position() - 1, escaped })
+    }
+
+    /// Passes over the string whose opening quote is next and tells whether it has escapes.
+    #[inline]
+    pub(super) fn string(&mut self) -> Result<bool, Broken> {
         self.advance(1);
-        let start = self.position();
-        let mut escaped = false;
+        let plain = plain_length(self.rest());
+        self.advance(plain);
+        if self.peek() == Some(b'"') {
+            self.advance(1);
+            return Ok(false);
+        }
+        self.escaped_rest()
+    }
+
+    /// Passes over the rest of a string that the next byte doesn't end.
+    fn escaped_rest(&mut self) -> Result<bool, Broken> {
         loop {
-            let plain = plain_length(self.rest());
-            self.advance(plain);
             match self.peek() {
                 Some(b'"') => {
-                    let end = self.position();
                     self.advance(1);
-                    return Ok(StringSpan { start, end, escaped });
+                    return Ok(true);
                 }
-                Some(b'\\') => {
-                    escaped = true;
-                    self.escape()?;
-                }
-                Some(_) => return Err(self.defect(DefectKind::ControlCharacter)),
+                Some(b'\\') => self.escape()?,
+                Some(_) => return Err(self.broken(DefectKind::ControlCharacter)),
                 None => return Err(self.truncated()),
             }
+            let plain = plain_length(self.rest());
+            self.advance(plain);
         }
     }
 
-    fn escape(&mut self) -> Result<(), Defect> {
+    fn escape(&mut self) -> Result<(), Broken> {
         match self.rest() {
             [_, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => {
                 self.advance(2);
@@ -71,7 +84,7 @@ impl Cursor<'_> {
             [_, b'u', digits @ ..] => {
                 let valid = digits.iter().take(4).take_while(|digit| digit.is_ascii_hexdigit()).count();
                 if valid < digits.len().min(4) {
-                    return Err(self.defect(DefectKind::Grammar("\\u without four hexadecimal digits")));
+                    return Err(self.broken(DefectKind::Grammar("\\u without four hexadecimal digits")));
                 }
                 if valid < 4 {
                     return Err(self.truncated());
@@ -80,31 +93,41 @@ impl Cursor<'_> {
                 Ok(())
             }
             [_] | [] => Err(self.truncated()),
-            _ => Err(self.defect(DefectKind::Grammar("unknown escape"))),
+            _ => Err(self.broken(DefectKind::Grammar("unknown escape"))),
         }
     }
 }
 
 /// How many bytes come before the next quote, backslash or control character.
+#[inline]
 fn plain_length(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
     let mut length = 0;
-    for word in bytes.chunks_exact(8).take(SHORT_BYTES / 8) {
-        let special = special_bytes(word);
+    while length < SHORT_BYTES
+        && let Some((word, after)) = rest.split_first_chunk()
+    {
+        let special = special_bytes(*word);
         if special != 0 {
             return length + (special.trailing_zeros() / 8) as usize;
         }
         length += 8;
+        rest = after;
     }
-    let rest = bytes.get(length..).unwrap_or_default();
-    let end = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
-    length + before_control_character(rest.get(..end).unwrap_or_default())
+    length + long_plain_length(rest)
+}
+
+/// The same for what is likely to be long.
+fn long_plain_length(bytes: &[u8]) -> usize {
+    let end = memchr::memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len());
+    before_control_character(bytes.get(..end).unwrap_or_default())
 }
 
 /// Sets the top bit of the first byte that is a quote, a backslash or a control character; bits above it are noise.
-fn special_bytes(word: &[u8]) -> u64 {
+#[inline]
+fn special_bytes(word: [u8; 8]) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const TOPS: u64 = 0x8080_8080_8080_8080;
-    let word = <[u8; 8]>::try_from(word).map_or(0, u64::from_le_bytes);
+    let word = u64::from_le_bytes(word);
     let is_zero = |word: u64| word.wrapping_sub(ONES) & !word;
     let is_control = word.wrapping_sub(ONES * 0x20) & !word;
     (is_zero(word ^ (ONES * u64::from(b'"'))) | is_zero(word ^ (ONES * u64::from(b'\\'))) | is_control) & TOPS

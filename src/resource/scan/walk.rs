@@ -1,6 +1,6 @@
 //! Walks down to the members that facts come from and passes over all others.
 
-use super::grammar::{Cursor, DEPTH_LIMIT, after_value};
+use super::grammar::{Broken, Cursor, DEPTH_LIMIT, after_value};
 use super::references::Texts;
 use super::string::{StringSpan, unescape_into};
 use crate::resource::compartment::{Compartment, NodeId};
@@ -8,6 +8,9 @@ use crate::resource::defect::{Defect, DefectKind};
 
 /// How many members before the `resourceType` are remembered for when the type is known.
 const EARLY_LIMIT: usize = 256;
+
+/// What the buffer of an unescaped name may keep, in bytes.
+const NAME_KEPT_BYTES: usize = 1024;
 
 /// What the walk needs besides the line; kept from line to line, so that nothing is allocated per line.
 #[derive(Clone, Debug, Default)]
@@ -116,18 +119,23 @@ impl<'l, 'w> Walk<'l, 'w> {
 
     /// Goes through the whole line.
     pub(super) fn run(&mut self) -> Result<Found, Defect> {
+        let walked = self.walk();
+        walked.map(|()| self.found).map_err(|broken| self.cursor.clone().into_defect(broken))
+    }
+
+    fn walk(&mut self) -> Result<(), Broken> {
         self.cursor.skip_blanks();
         match self.cursor.peek() {
             Some(b'{') => self.cursor.advance(1),
-            Some(_) => return Err(self.cursor.defect(DefectKind::NotAnObject)),
+            Some(_) => return Err(self.cursor.broken(DefectKind::NotAnObject)),
             None => return Err(self.cursor.truncated()),
         }
         self.walk_down_to(0)?;
         self.cursor.skip_blanks();
         if self.cursor.peek().is_some() {
-            return Err(self.cursor.defect(DefectKind::TrailingBytes));
+            return Err(self.cursor.broken(DefectKind::TrailingBytes));
         }
-        Ok(self.found)
+        Ok(())
     }
 
     /// Whether the references aren't right, and another walk with the type that was found has to be made.
@@ -136,7 +144,7 @@ impl<'l, 'w> Walk<'l, 'w> {
     }
 
     /// Goes on until no more than `count` frames are open.
-    fn walk_down_to(&mut self, count: usize) -> Result<(), Defect> {
+    fn walk_down_to(&mut self, count: usize) -> Result<(), Broken> {
         while self.scratch.frames.len() > count {
             let Some(frame) = self.scratch.frames.last_mut() else { return Ok(()) };
             let fresh = std::mem::replace(&mut frame.fresh, false);
@@ -149,7 +157,7 @@ impl<'l, 'w> Walk<'l, 'w> {
         Ok(())
     }
 
-    fn element(&mut self, frame: Frame, fresh: bool) -> Result<(), Defect> {
+    fn element(&mut self, frame: Frame, fresh: bool) -> Result<(), Broken> {
         match self.next(fresh, b']')? {
             Next::Value => self.value(frame.node, FrameKind::Element),
             Next::End => {
@@ -159,7 +167,7 @@ impl<'l, 'w> Walk<'l, 'w> {
         }
     }
 
-    fn member(&mut self, frame: Frame, fresh: bool) -> Result<(), Defect> {
+    fn member(&mut self, frame: Frame, fresh: bool) -> Result<(), Broken> {
         if let Next::End = self.next(fresh, b'}')? {
             self.close(frame);
             return Ok(());
@@ -167,7 +175,7 @@ impl<'l, 'w> Walk<'l, 'w> {
         if self.cursor.peek() != Some(b'"') {
             return Err(self.cursor.unexpected("member name expected"));
         }
-        let name = self.cursor.string()?;
+        let name = self.cursor.string_span()?;
         self.cursor.skip_colon()?;
         match frame.kind {
             FrameKind::Resource => self.resource_member(frame, name),
@@ -183,7 +191,7 @@ impl<'l, 'w> Walk<'l, 'w> {
 
     /// Goes to the next value of an object or array, or after its end.
     #[inline]
-    fn next(&mut self, fresh: bool, closing: u8) -> Result<Next, Defect> {
+    fn next(&mut self, fresh: bool, closing: u8) -> Result<Next, Broken> {
         self.cursor.skip_blanks();
         match self.cursor.peek() {
             Some(byte) if byte == closing => {
@@ -205,7 +213,7 @@ impl<'l, 'w> Walk<'l, 'w> {
         self.scratch.frames.pop();
     }
 
-    fn resource_member(&mut self, frame: Frame, name: StringSpan) -> Result<(), Defect> {
+    fn resource_member(&mut self, frame: Frame, name: StringSpan) -> Result<(), Broken> {
         if self.is_named(name, "resourceType") {
             return self.resource_type();
         }
@@ -234,7 +242,7 @@ impl<'l, 'w> Walk<'l, 'w> {
         }
     }
 
-    fn resource_type(&mut self) -> Result<(), Defect> {
+    fn resource_type(&mut self) -> Result<(), Broken> {
         let again = self.found.resource_type != Member::Missing;
         self.found.resource_type = self.text_or_skip()?;
         if !self.type_is_open {
@@ -257,7 +265,7 @@ impl<'l, 'w> Walk<'l, 'w> {
     }
 
     /// Walks what came before the type was known, in the order in which it came.
-    fn walk_early_members(&mut self) -> Result<(), Defect> {
+    fn walk_early_members(&mut self) -> Result<(), Broken> {
         let Some(&frame) = self.scratch.frames.last() else { return Ok(()) };
         let here = self.cursor.position();
         let mut index = 0;
@@ -274,12 +282,12 @@ impl<'l, 'w> Walk<'l, 'w> {
     }
 
     /// Takes the value of a member that may lead to references.
-    fn element_member(&mut self, frame: Frame, name: StringSpan, kind: FrameKind) -> Result<(), Defect> {
+    fn element_member(&mut self, frame: Frame, name: StringSpan, kind: FrameKind) -> Result<(), Broken> {
         let Some((place, node)) = self.wanted(frame.node, name) else { return self.value(None, kind) };
         self.mark_seen(frame, place);
         let is_reference = self.compartment.is_some_and(|compartment| compartment.trie().is_reference(node));
         if is_reference && self.cursor.peek() == Some(b'"') {
-            let text = self.cursor.string()?;
+            let text = self.cursor.string_span()?;
             self.texts.push(text, self.line);
             return Ok(());
         }
@@ -293,6 +301,7 @@ impl<'l, 'w> Walk<'l, 'w> {
             return trie.child(node?, name.raw(self.line).as_bytes());
         }
         self.scratch.name.clear();
+        self.scratch.name.shrink_to(NAME_KEPT_BYTES);
         unescape_into(name.raw(self.line), &mut self.scratch.name);
         trie.child(node?, self.scratch.name.as_bytes())
     }
@@ -311,7 +320,7 @@ impl<'l, 'w> Walk<'l, 'w> {
     }
 
     /// Walks into the value that begins here if something in it is wanted, else passes over it.
-    fn value(&mut self, node: Option<NodeId>, kind: FrameKind) -> Result<(), Defect> {
+    fn value(&mut self, node: Option<NodeId>, kind: FrameKind) -> Result<(), Broken> {
         let has_wanted =
             node.is_some_and(|node| self.compartment.is_some_and(|compartment| compartment.trie().has_children(node)));
         let kind = match self.cursor.peek() {
@@ -320,16 +329,16 @@ impl<'l, 'w> Walk<'l, 'w> {
             _ => return self.cursor.skip_value(self.scratch.frames.len()),
         };
         if self.scratch.frames.len() >= DEPTH_LIMIT {
-            return Err(self.cursor.defect(DefectKind::TooDeep));
+            return Err(self.cursor.broken(DefectKind::TooDeep));
         }
         self.cursor.advance(1);
         self.scratch.frames.push(Frame { kind, node, fresh: true, seen_from: self.scratch.seen.len() });
         Ok(())
     }
 
-    fn text_or_skip(&mut self) -> Result<Member, Defect> {
+    fn text_or_skip(&mut self) -> Result<Member, Broken> {
         if self.cursor.peek() == Some(b'"') {
-            return self.cursor.string().map(Member::Text);
+            return self.cursor.string_span().map(Member::Text);
         }
         self.cursor.skip_value(self.scratch.frames.len())?;
         Ok(Member::NotText)

@@ -175,7 +175,7 @@ impl Renderer<'_> {
                 _ => None,
             };
             match short {
-                _ if !must && !(escape_some && self.choose(4) == 0) => self.out.push(character),
+                _ if !must && (!escape_some || self.choose(4) != 0) => self.out.push(character),
                 Some(short) if self.choose(2) == 0 => self.out.push_str(short),
                 _ => {
                     let mut units = [0; 2];

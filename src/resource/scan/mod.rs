@@ -67,10 +67,12 @@ fn facts_of<'l>(
     let mut walk = Walk::new(line, paths, scratch, texts);
     let found = walk.run()?;
     let slow = walk.has_to_walk_again();
-    if let (true, Some(compartment)) = (slow, compartment) {
+    if slow {
         let root = walk.root_of_found_type();
         texts.clear();
-        Walk::new(line, Paths::From(compartment, root), scratch, texts).run()?;
+        if let (Some(compartment), Some(root)) = (compartment, root) {
+            Walk::new(line, Paths::From(compartment, root), scratch, texts).run()?;
+        }
     }
     texts.forget_dropped();
     Ok(Facts {

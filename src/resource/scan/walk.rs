@@ -80,8 +80,8 @@ pub(super) enum Paths<'c> {
     None,
     /// As soon as the type is known, in this compartment.
     Of(&'c Compartment),
-    /// From this node down, whatever type the line names; nowhere, when there is none.
-    From(&'c Compartment, Option<NodeId>),
+    /// From this node down, whatever type the line names.
+    From(&'c Compartment, NodeId),
 }
 
 enum Next {
@@ -106,7 +106,7 @@ impl<'l, 'w> Walk<'l, 'w> {
         let (compartment, type_is_open, root) = match paths {
             Paths::None => (None, false, None),
             Paths::Of(compartment) => (Some(compartment), true, None),
-            Paths::From(compartment, root) => (Some(compartment), false, root),
+            Paths::From(compartment, root) => (Some(compartment), false, Some(root)),
         };
         scratch.frames.clear();
         scratch.seen.clear();

@@ -1,6 +1,17 @@
 //! Compartments: which references of which types put a resource into somebody's compartment.
+//!
+//! A search parameter that says `where(resolve() is Patient)` needs nothing to be fetched: the scan delivers the text
+//! of the reference, and whoever classifies it sees the type of its target there.
+
+mod definitions;
+mod expression;
+mod r4_patient;
+#[cfg(test)]
+mod tests;
+mod trie;
 
 use serde_json::Value;
+pub(super) use trie::{NodeId, Trie};
 
 use crate::error::Result;
 use crate::fhir::ResourceType;
@@ -12,23 +23,57 @@ use crate::fhir::ResourceType;
 #[derive(Clone, Debug)]
 pub struct Compartment {
     target: ResourceType,
+    // In byte order of the types' names, which the look-up relies on.
+    types: Vec<TypePaths>,
+    trie: Trie,
+}
+
+#[derive(Clone, Debug)]
+struct TypePaths {
+    resource_type: ResourceType,
+    root: NodeId,
+    paths: Vec<String>,
 }
 
 impl Compartment {
     /// R4's own Patient compartment: 66 types. Source: FHIR 4.0.1, `CompartmentDefinition-patient.json`.
+    ///
+    /// # Panics
+    /// Never: its table names R4 types only.
     #[must_use]
     pub fn r4_patient() -> Self {
-        unimplemented!()
+        let Some(target) = ResourceType::r4(r4_patient::TARGET) else { unreachable!("R4 has the type Patient") };
+        let types = r4_patient::PATHS.iter().filter_map(|(name, paths)| {
+            let paths = paths.iter().map(|&path| path.to_owned()).collect();
+            Some((ResourceType::r4(name)?, paths))
+        });
+        Self::new(target, types)
     }
 
     /// Loads a CompartmentDefinition with the search parameters that it names (a Bundle of SearchParameter).
     ///
     /// # Errors
-    /// When one of the two isn't what it should be, when a search parameter is missing, or when an expression has a
-    /// shape that no JSON path can be made of; the error names the search parameter and its expression.
+    /// When one of the two isn't what it should be, when a search parameter is missing or there twice, or when an
+    /// expression has a shape that no JSON path can be made of; the error names the search parameter and its
+    /// expression.
     pub fn from_definitions(compartment_definition: &Value, search_parameters: &Value) -> Result<Self> {
-        let _ = (compartment_definition, search_parameters);
-        unimplemented!()
+        let (target, paths) = definitions::read(compartment_definition, search_parameters)?;
+        Ok(Self::new(target, paths.into_iter().map(|(name, paths)| (name, paths.into_iter().collect()))))
+    }
+
+    fn new(target: ResourceType, paths: impl Iterator<Item = (ResourceType, Vec<String>)>) -> Self {
+        let mut trie = Trie::default();
+        let mut types: Vec<TypePaths> = paths
+            .map(|(resource_type, paths)| {
+                let root = trie.add_root();
+                for path in &paths {
+                    trie.add_path(root, path);
+                }
+                TypePaths { resource_type, root, paths }
+            })
+            .collect();
+        types.sort_by(|a, b| a.resource_type.cmp(&b.resource_type));
+        Self { target, types, trie }
     }
 
     /// The type whose instances have such a compartment: Patient for the Patient compartment.
@@ -40,17 +85,32 @@ impl Compartment {
     /// Tells whether resources of this type can be in the compartment by a reference.
     #[must_use]
     pub fn contains_type(&self, resource_type: &ResourceType) -> bool {
-        self.paths_of(resource_type).next().is_some()
+        self.type_named(resource_type.as_str()).is_some()
     }
 
     /// The types that can be in the compartment by a reference, in byte order.
     pub fn types(&self) -> impl Iterator<Item = &ResourceType> {
-        std::iter::empty()
+        self.types.iter().map(|entry| &entry.resource_type)
     }
 
     /// The element paths of a type whose references count, such as `participant.actor`, in byte order.
+    ///
+    /// They are the names of JSON members: a choice element is `codeReference`, arrays are no level of their own.
     pub fn paths_of(&self, resource_type: &ResourceType) -> impl Iterator<Item = &str> {
-        let _ = resource_type;
-        std::iter::empty()
+        self.type_named(resource_type.as_str()).into_iter().flat_map(|entry| entry.paths.iter().map(String::as_str))
+    }
+
+    /// The node where the paths of a type begin.
+    pub(super) fn root_of(&self, type_name: &str) -> Option<NodeId> {
+        self.type_named(type_name).map(|entry| entry.root)
+    }
+
+    pub(super) const fn trie(&self) -> &Trie {
+        &self.trie
+    }
+
+    fn type_named(&self, name: &str) -> Option<&TypePaths> {
+        let found = self.types.binary_search_by(|entry| entry.resource_type.as_str().cmp(name)).ok()?;
+        self.types.get(found)
     }
 }

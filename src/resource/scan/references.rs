@@ -1,10 +1,19 @@
 //! The buffer that a scan puts references into.
 
-/// The reference texts that the last scan found. Used again for every line, so that nothing is allocated per line.
+use super::string::{StringSpan, unescape_into};
+use super::walk::Scratch;
+
+/// What the buffers may keep for the next line, in bytes: a Group of a million members must not pin its size.
+const KEPT_BYTES: usize = 1 << 20;
+
+/// The reference texts that the last scan found.
+///
+/// Give the same one to every [`scan`](super::scan), so that nothing is allocated per line. It holds at most the
+/// line's length in text and 24 bytes a reference; what it holds beyond 1 MiB it gives back at the next line.
 #[derive(Clone, Debug, Default)]
 pub struct References {
-    text: String,
-    spans: Vec<(usize, usize)>,
+    pub(super) texts: Texts,
+    pub(super) scratch: Scratch,
 }
 
 impl References {
@@ -14,25 +23,86 @@ impl References {
         Self::default()
     }
 
-    /// The texts, unescaped: a text comes as often as it was found.
+    /// The texts, unescaped, in no promised order. A text comes as often as it was found.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.spans.iter().filter_map(|&(start, end)| self.text.get(start..end))
+        self.texts.spans.iter().filter_map(|span| self.texts.text.get(span.start..span.end))
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.spans.len()
+        self.texts.spans.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.spans.is_empty()
+        self.texts.spans.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.texts.text.capacity() + self.texts.spans.capacity() * size_of::<Span>()
+    }
+
+    /// Forgets all references.
+    pub fn clear(&mut self) {
+        self.texts.clear();
+    }
+}
+
+/// Texts one after the other in one string.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Texts {
+    text: String,
+    spans: Vec<Span>,
+    any_dropped: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: usize,
+    end: usize,
+    /// Belongs to a member that a later one of the same name replaced.
+    dropped: bool,
+}
+
+impl Texts {
+    pub(super) fn len(&self) -> usize {
+        self.spans.len()
     }
 
     pub(super) fn clear(&mut self) {
         self.text.clear();
+        self.text.shrink_to(KEPT_BYTES);
         self.spans.clear();
+        self.spans.shrink_to(KEPT_BYTES / size_of::<Span>());
+        self.any_dropped = false;
+    }
+
+    pub(super) fn push(&mut self, string: StringSpan, line: &str) {
+        let start = self.text.len();
+        if string.escaped {
+            unescape_into(string.raw(line), &mut self.text);
+        } else {
+            self.text.push_str(string.raw(line));
+        }
+        self.spans.push(Span { start, end: self.text.len(), dropped: false });
+    }
+
+    /// Takes back the texts from number `from` to before number `to`. The numbers stay taken until
+    /// [`forget_dropped`](Self::forget_dropped).
+    pub(super) fn drop_range(&mut self, from: usize, to: usize) {
+        for span in self.spans.get_mut(from..to).unwrap_or_default() {
+            span.dropped = true;
+            self.any_dropped = true;
+        }
+    }
+
+    pub(super) fn forget_dropped(&mut self) {
+        if self.any_dropped {
+            self.spans.retain(|span| !span.dropped);
+            self.any_dropped = false;
+        }
     }
 }

@@ -3,7 +3,11 @@
 //! The writer sees [`Upload`] and [`Destination`] and nothing else of a store. One implementation runs over
 //! object_store's `MultipartStore` (S3, GCS, Azure, memory), one over staged local files.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
 mod key;
+pub mod local;
+pub mod memory;
 
 use std::fmt;
 
@@ -13,6 +17,8 @@ use futures::stream::BoxStream;
 use object_store::PutPayload;
 
 pub use key::ObjectKey;
+pub use local::LocalDestination;
+pub use memory::MemoryDestination;
 
 use crate::error::Result;
 
@@ -153,6 +159,7 @@ pub struct OpenUpload {
 
 /// What a store can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each named where it is set")]
 pub struct Capabilities {
     /// Smallest part but for the last one, in bytes.
     pub min_part_bytes: usize,

@@ -5,9 +5,13 @@
 
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
+#[cfg(any(test, feature = "testing"))]
+pub mod faulty;
 mod key;
 pub mod local;
 pub mod memory;
+pub mod retry;
+pub mod retrying;
 
 use std::fmt;
 
@@ -19,6 +23,8 @@ use object_store::PutPayload;
 pub use key::ObjectKey;
 pub use local::LocalDestination;
 pub use memory::MemoryDestination;
+pub use retry::{RetryCause, RetryCounts, RetryPolicy, Throttle};
+pub use retrying::Retrying;
 
 use crate::error::Result;
 

@@ -3,6 +3,8 @@
 //! The writer sees [`Upload`] and [`Destination`] and nothing else of a store. One implementation runs over
 //! object_store's `MultipartStore` (S3, GCS, Azure, memory), one over staged local files.
 
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+mod answer;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 #[cfg(any(test, feature = "testing"))]
@@ -10,8 +12,10 @@ pub mod faulty;
 mod key;
 pub mod local;
 pub mod memory;
+pub mod multipart;
 pub mod retry;
 pub mod retrying;
+mod store_error;
 
 use std::fmt;
 
@@ -23,6 +27,7 @@ use object_store::PutPayload;
 pub use key::ObjectKey;
 pub use local::LocalDestination;
 pub use memory::MemoryDestination;
+pub use multipart::MultipartDestination;
 pub use retry::{RetryCause, RetryCounts, RetryPolicy, Throttle};
 pub use retrying::Retrying;
 

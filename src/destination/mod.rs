@@ -3,7 +3,19 @@
 //! The writer sees [`Upload`] and [`Destination`] and nothing else of a store. One implementation runs over
 //! object_store's `MultipartStore` (S3, GCS, Azure, memory), one over staged local files.
 
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+mod answer;
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
+#[cfg(any(test, feature = "testing"))]
+pub mod faulty;
 mod key;
+pub mod local;
+pub mod memory;
+pub mod multipart;
+pub mod retry;
+pub mod retrying;
+mod store_error;
 
 use std::fmt;
 
@@ -13,6 +25,11 @@ use futures::stream::BoxStream;
 use object_store::PutPayload;
 
 pub use key::ObjectKey;
+pub use local::LocalDestination;
+pub use memory::MemoryDestination;
+pub use multipart::MultipartDestination;
+pub use retry::{RetryCause, RetryCounts, RetryPolicy, Throttle};
+pub use retrying::Retrying;
 
 use crate::error::Result;
 
@@ -153,6 +170,7 @@ pub struct OpenUpload {
 
 /// What a store can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each named where it is set")]
 pub struct Capabilities {
     /// Smallest part but for the last one, in bytes.
     pub min_part_bytes: usize,

@@ -10,8 +10,8 @@ pub use pool::{Permit, Pool, Turn};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Smallest budget that the engine works in, in bytes: flight must hold one part of the S3 minimum.
-pub const MIN_BUDGET_BYTES: usize = 32 << 20;
+/// Smallest budget that the engine works in, in bytes: an eighth of it must hold a part of 8 MiB, the smallest target.
+pub const MIN_BUDGET_BYTES: usize = 64 << 20;
 
 /// Default budget, in bytes.
 pub const DEFAULT_BUDGET_BYTES: usize = 256 << 20;

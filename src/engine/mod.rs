@@ -79,8 +79,6 @@ pub(crate) struct Ended {
     pub(crate) outcomes: Vec<ObjectOutcome>,
     /// The row of each type that was met, and of resources of no known type.
     pub(crate) rows: Vec<(Option<ResourceType>, LedgerRow)>,
-    /// The books of the error report.
-    pub(crate) report_row: LedgerRow,
     /// Errors in the report.
     pub(crate) errors: u64,
 }
@@ -129,7 +127,7 @@ impl FannedOut {
     pub(crate) async fn end(self, ending: Ending) -> Ended {
         let FanOut { writers, books, errors, .. } = self.fan_out;
         let outcomes = writers.end(ending, &books).await;
-        Ended { outcomes, rows: rows(&books, &self.sieve), report_row: books.row(Slot::ERRORS), errors }
+        Ended { outcomes, rows: rows(&books, &self.sieve), errors }
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::sift::Reason;
 use crate::error::Error;
-use crate::ledger::{Count, Origin};
+use crate::ledger::Origin;
 
 /// Where a resource that isn't understood lies: its raw bytes stay there.
 #[derive(Clone, Copy, Debug)]
@@ -92,11 +92,6 @@ pub(super) fn cohort_incomplete(text: &str) -> Vec<u8> {
             "diagnostics": text,
         }],
     }))
-}
-
-/// One line as a count.
-pub(super) fn count(line: &[u8]) -> Count {
-    Count::new(1, line.len() as u64)
 }
 
 fn code(reason: &Reason) -> &'static str {

@@ -27,7 +27,7 @@ pub(super) struct Closed {
 impl Closed {
     /// The books of a job that read nothing.
     pub(super) fn nothing() -> Self {
-        Self::new(Ended { outcomes: Vec::new(), rows: Vec::new(), report_row: LedgerRow::default(), errors: 0 })
+        Self::new(Ended { outcomes: Vec::new(), rows: Vec::new(), errors: 0 })
     }
 
     /// Notes something that may be left in the store, and why.

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::closing::Closed;
-use crate::destination::{Destination, ObjectKey};
+use crate::destination::{Destination, ObjectKey, OpenUpload};
 use crate::error::{Error, ErrorKind, Result};
 use crate::writer::{Leftover, Naming};
 
@@ -21,54 +21,53 @@ pub(super) async fn discard(destination: &dyn Destination, naming: &Naming, clos
         }
     }
     closed.remove_objects(|key| removed.contains(key));
+    let mut still_left = Vec::new();
+    for leftover in std::mem::take(&mut closed.leftovers) {
+        if in_time(remove(destination, &leftover), Some(limit)).await.is_err() {
+            still_left.push(leftover);
+        }
+    }
+    closed.leftovers = still_left;
     abort_strays(destination, naming, closed, limit).await;
 }
 
-/// Aborts uploads of the job that nobody knows any more, such as one whose first answer was lost.
+/// Aborts uploads of the job that nobody knows any more, such as one whose first answer was lost. What is listed as left
+/// stays: it can be continued.
 pub(super) async fn abort_strays(destination: &dyn Destination, naming: &Naming, closed: &mut Closed, limit: Duration) {
     let folder = naming.folder();
     if folder.is_empty() {
         // In the flat layout other uploads of the folder may be somebody else's.
         return;
     }
+    let kept: Vec<ObjectKey> = closed.leftovers.iter().map(|left| left.key.clone()).collect();
     for _ in 0..ROUNDS {
-        match in_time(abort_listed(destination, &folder), Some(limit)).await {
-            Ok(0) => {
-                closed.leftovers.retain(|left| left.upload_id.is_none());
-                break;
-            }
+        match in_time(abort_listed(destination, &folder, &kept), Some(limit)).await {
+            Ok(0) => return,
             Ok(_) => {}
-            Err(error) => {
-                if closed.error.is_none() {
-                    closed.error = Some(error);
-                }
-                return;
-            }
+            Err(error) => tracing::warn!(folder, error = format!("{error:#}"), "open uploads can't be looked for"),
         }
     }
-    remove_left_objects(destination, closed, limit).await;
 }
 
-/// Tries again to remove objects that could not be removed before.
-async fn remove_left_objects(destination: &dyn Destination, closed: &mut Closed, limit: Duration) {
-    let mut left = Vec::new();
-    for leftover in std::mem::take(&mut closed.leftovers) {
-        if in_time(destination.delete(&leftover.key), Some(limit)).await.is_err() {
-            left.push(leftover);
-        }
-    }
-    closed.leftovers = left;
-    let gone: Vec<ObjectKey> = closed.objects.iter().map(|object| object.key.clone()).collect();
-    closed.leftovers.retain(|leftover| !gone.contains(&leftover.key) || leftover.upload_id.is_some());
-}
-
-async fn abort_listed(destination: &dyn Destination, folder: &str) -> Result<usize> {
-    let Some(open) = destination.open_uploads(folder).await? else { return Ok(0) };
-    let count = open.len();
-    for upload in open {
+/// Aborts the uploads that the store lists but for those of the keys in `kept`, and tells how many they were.
+async fn abort_listed(destination: &dyn Destination, folder: &str, kept: &[ObjectKey]) -> Result<usize> {
+    let open = destination.open_uploads(folder).await?.unwrap_or_default();
+    let strays: Vec<OpenUpload> = open.into_iter().filter(|upload| !kept.contains(&upload.key)).collect();
+    for upload in &strays {
         destination.reopen(&upload.key, &upload.upload_id).await?.abort().await?;
     }
-    Ok(count)
+    Ok(strays.len())
+}
+
+async fn remove(destination: &dyn Destination, left: &Leftover) -> Result<()> {
+    if let Some(upload_id) = &left.upload_id {
+        match destination.reopen(&left.key, upload_id).await {
+            Ok(upload) => upload.abort().await?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    destination.delete(&left.key).await
 }
 
 /// Runs a request with a time limit, if there is one.

@@ -59,6 +59,19 @@ impl CohortReport {
         !self.groups_missing.is_empty() || !self.groups_not_actual.is_empty() || self.unreadable_periods > 0
     }
 
+    /// What [`has_errors`](Self::has_errors) is about, in words.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let missing = self.groups_missing.iter().map(|id| format!("the nested Group/{id} is not in the snapshot"));
+        let not_actual =
+            self.groups_not_actual.iter().map(|id| format!("the nested Group/{id} has actual: false and no members"));
+        let mut faults: Vec<String> = missing.chain(not_actual).collect();
+        if self.unreadable_periods > 0 {
+            faults.push(format!("{} members have an inactive or a period that can't be read", self.unreadable_periods));
+        }
+        faults
+    }
+
     /// Adds the counts of one Group's members.
     pub(super) fn add_counts(&mut self, other: Self) {
         self.members_listed += other.members_listed;

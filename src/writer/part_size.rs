@@ -1,7 +1,7 @@
 //! How large a part is: the larger the offset, the larger the part, so that 10,000 parts reach far.
 
 /// Smallest target of a part, in bytes.
-pub const LEAST_TARGET_BYTES: usize = 8 << 20;
+const LEAST_TARGET_BYTES: usize = 8 << 20;
 
 /// How an object is cut into parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,6 @@ mod tests {
         assert_eq!(sizing.target_bytes(8 * GIB), 8 << 20);
         assert_eq!(sizing.target_bytes(9 * GIB), 16 << 20);
         assert_eq!(sizing.target_bytes(u64::MAX), 32 << 20);
-        assert_eq!(PartSizing::for_budget(32 << 20).target_bytes(u64::MAX), 8 << 20);
+        assert_eq!(PartSizing::for_budget(64 << 20).target_bytes(u64::MAX), 8 << 20);
     }
 }

@@ -8,5 +8,6 @@
     reason = "a test that can't go on fails, and says where"
 )]
 
+mod hygiene;
 mod support;
 mod testdata;

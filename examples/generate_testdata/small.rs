@@ -21,11 +21,11 @@ pub(crate) fn files() -> Vec<File> {
         bytes.extend(resource.line.as_bytes());
         bytes.push(b'\n');
     }
-    files.into_iter().map(|(path, bytes)| compressed(path, bytes)).collect()
+    files.into_iter().map(|(path, bytes)| compressed(&path, bytes)).collect()
 }
 
-fn compressed(path: String, bytes: Vec<u8>) -> File {
-    let (suffix, bytes) = match path.as_str() {
+fn compressed(path: &str, bytes: Vec<u8>) -> File {
+    let (suffix, bytes) = match path {
         "Claim.ndjson" | "clinic/2023/Immunization.ndjson" => (".gz", gzip::member(&bytes)),
         "Observation.ndjson" => (".gz", gzip::members(&bytes, &line_ends(&bytes))),
         // Members may end anywhere, within a line too.

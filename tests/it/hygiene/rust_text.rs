@@ -98,7 +98,7 @@ pub(super) fn named(bare: &str, root: &str, module: &[&str]) -> Vec<Named> {
     let mut named = Vec::new();
     for start in [format!("{root}::"), climb] {
         for (at, _) in bare.match_indices(&start) {
-            let before = bare[..at].as_bytes();
+            let before = &bare.as_bytes()[..at];
             // Part of a longer word or path.
             if start == "super::" && before.ends_with(b"super::")
                 || is_in_word(bare.as_bytes(), at)

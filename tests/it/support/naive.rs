@@ -125,6 +125,8 @@ pub(crate) struct Export {
 pub(crate) enum Refusal {
     UnknownGroup,
     GroupNotActual,
+    /// A Group of the cohort stands twice in the source, so the cohort isn't known.
+    GroupTwice,
 }
 
 /// Exports files, in their order.

@@ -23,13 +23,17 @@ pub(crate) fn resolve(resources: &[Value], id: &str, request: &NaiveRequest) -> 
     let mut waiting = vec![id.to_owned()];
     while let Some(next) = waiting.pop() {
         let found = |value: &&Value| type_of(value) == Some("Group") && value["id"] == next.as_str();
-        let Some(group) = resources.iter().find(found) else {
+        let mut groups = resources.iter().filter(found);
+        let Some(group) = groups.next() else {
             if next == id {
                 return Err(Refusal::UnknownGroup);
             }
             cohort.missing.insert(next);
             continue;
         };
+        if groups.next().is_some() {
+            return Err(Refusal::GroupTwice);
+        }
         cohort.groups.insert(next.clone());
         if group["actual"] == false {
             if next == id {
@@ -63,10 +67,13 @@ fn is_current(member: &Value, request: &NaiveRequest) -> bool {
     active && started && not_ended
 }
 
-/// First and last moment of a `dateTime`, a partial date being in UTC.
+/// First and last moment of a `dateTime`, a partial date being in UTC; a time with whole seconds lasts one second.
 fn span(text: &str) -> Option<(Moment, Moment)> {
+    // The last moment has no name in decimals; this one is later than any with fewer than thirty digits.
+    let to_the_last = |seconds| (seconds, "9".repeat(30));
     if let Some(moment) = instant(text) {
-        return Some((moment.clone(), moment));
+        let last = if text.contains('.') { moment.clone() } else { to_the_last(moment.0) };
+        return Some((moment, last));
     }
     let pieces: Vec<&str> = text.split('-').collect();
     let digits = |text: &str, length| text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -82,6 +89,5 @@ fn span(text: &str) -> Option<(Moment, Moment)> {
         (Some(12) | None, None) => days(year + 1, 1, 1)?,
         (Some(month), None) => days(year, month + 1, 1)?,
     };
-    // The last moment has no name in decimals; this one is later than any with fewer than thirty digits.
-    Some(((first * 86_400, String::new()), (next * 86_400 - 1, "9".repeat(30))))
+    Some(((first * 86_400, String::new()), to_the_last(next * 86_400 - 1)))
 }

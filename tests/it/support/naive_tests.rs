@@ -102,7 +102,8 @@ fn members_count_when_they_are_members_at_the_transaction_time() {
         ("ended", "2019-06-30T23:59:59.999Z", "ada bo cyd dee eli"),
         ("ended", "2019-07-01T00:00:00Z", "ada dee eli"),
         ("ended", "2019-07-01T01:30:00Z", "ada dee eli"),
-        ("ended", "2019-07-01T01:30:00.1Z", "ada eli"),
+        ("ended", "2019-07-01T01:30:00.1Z", "ada dee eli"),
+        ("ended", "2019-07-01T01:30:01Z", "ada eli"),
         ("ended", "2019-12-31T23:59:59.9999Z", "ada eli"),
         ("ended", "2999-12-31T23:59:59Z", "eli"),
         ("ended", "3000-01-01T00:00:00Z", ""),
@@ -143,6 +144,8 @@ fn a_missing_nested_group_is_reported_and_a_missing_group_refused() {
     let refusal = |id| export(&ndjson_files("small"), &NaiveRequest::new(group(id))).unwrap_err();
     assert_eq!(refusal("nowhere"), Refusal::UnknownGroup);
     assert_eq!(refusal("definition"), Refusal::GroupNotActual);
+    let doubled = [ndjson_files("small"), ndjson_files("small")].concat();
+    assert_eq!(export(&doubled, &NaiveRequest::new(group("nested"))).unwrap_err(), Refusal::GroupTwice);
 }
 
 #[test]

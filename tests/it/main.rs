@@ -1,2 +1,13 @@
-#[test]
-fn x() {}
+//! The integration tests: one binary, so that it links once.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::cast_possible_truncation,
+    reason = "a test that can't go on fails, and says where"
+)]
+
+mod hygiene;
+mod support;
+mod testdata;

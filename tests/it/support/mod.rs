@@ -1,0 +1,44 @@
+//! What several tests share.
+
+pub(crate) mod naive;
+pub(crate) mod naive_cohort;
+mod naive_tests;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A folder of the repository.
+pub(crate) fn repository(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
+}
+
+/// Files as [`naive::export`] takes them: name, bytes.
+pub(crate) type Files = Vec<(String, Vec<u8>)>;
+
+/// All files below `folder` for which `wanted` says yes of their path, which has `/` between folders; sorted by path.
+pub(crate) fn files_below(folder: &Path, wanted: impl Fn(&str) -> bool) -> Files {
+    let mut files = Files::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).unwrap_or_else(|error| panic!("{}: {error}", next.display())) {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+                continue;
+            }
+            let path = entry.path();
+            let name: Vec<_> = path.strip_prefix(folder).unwrap().iter().map(|piece| piece.to_str().unwrap()).collect();
+            let name = name.join("/");
+            if wanted(&name) {
+                files.push((name, fs::read(&path).unwrap()));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The NDJSON files of a folder of `testdata`.
+pub(crate) fn ndjson_files(folder: &str) -> Files {
+    files_below(&repository("testdata").join(folder), |path| path.contains(".ndjson"))
+}

@@ -51,7 +51,13 @@ struct Current<'b> {
 }
 
 impl FanOut {
-    pub(super) fn new(writers: Writers, sieve: Arc<Sieve>, buffers: Buffers, on_bad: OnBad, halt: CancellationToken) -> Self {
+    pub(super) fn new(
+        writers: Writers,
+        sieve: Arc<Sieve>,
+        buffers: Buffers,
+        on_bad: OnBad,
+        halt: CancellationToken,
+    ) -> Self {
         Self { writers, books: Books::default(), errors: 0, sieve, buffers, on_bad, halt, contents: Vec::new() }
     }
 
@@ -67,7 +73,12 @@ impl FanOut {
             false => None,
         };
         // The block is in the fill pool now, or its lines are copied there before the read pool has its bytes back.
-        let _read_permit = if charge.is_some() { drop(permit); None } else { Some(permit) };
+        let _read_permit = if charge.is_some() {
+            drop(permit);
+            None
+        } else {
+            Some(permit)
+        };
         let block = self.buffers.share(memory);
         let mut current = Current { range, origin: &origin, block: &block, charge: charge.as_ref(), rows_done: 0 };
         for run in &runs {
@@ -113,7 +124,13 @@ impl FanOut {
     }
 
     /// Counts and reports a line whose bytes were passed over because it is over the limit.
-    pub(super) async fn too_long(&mut self, range: &Arc<str>, origin: Origin, length_bytes: u64, limit_bytes: usize) -> Result<()> {
+    pub(super) async fn too_long(
+        &mut self,
+        range: &Arc<str>,
+        origin: Origin,
+        length_bytes: u64,
+        limit_bytes: usize,
+    ) -> Result<()> {
         self.books.begin_block(range, origin.clone());
         let end = usize::try_from(length_bytes + 1).unwrap_or(usize::MAX);
         self.books.record(Slot::UNKNOWN, Fate::Quarantined, Count::new(1, length_bytes + 1), end);
@@ -144,8 +161,7 @@ impl FanOut {
     /// Adds a line to the report.
     pub(super) async fn report(&mut self, line: Vec<u8>) -> Result<()> {
         let block = Bytes::from(line);
-        let lines =
-            Lines { block: &block, start: 0, end: block.len(), resources: 1, of_source: false, charge: None };
+        let lines = Lines { block: &block, start: 0, end: block.len(), resources: 1, of_source: false, charge: None };
         self.writers.append(Slot::ERRORS, &Content::Errors, lines, &mut self.books).await
     }
 

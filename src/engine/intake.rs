@@ -37,7 +37,14 @@ struct Reading {
 
 impl Ranges {
     pub(super) fn new(snapshot: Arc<dyn Snapshot>, ranges: Vec<Range>, intake: Arc<Intake>, read_ahead: usize) -> Self {
-        Self { snapshot, ranges, intake, read_ahead: read_ahead.max(1), reading: BTreeMap::new(), tasks: JoinSet::new() }
+        Self {
+            snapshot,
+            ranges,
+            intake,
+            read_ahead: read_ahead.max(1),
+            reading: BTreeMap::new(),
+            tasks: JoinSet::new(),
+        }
     }
 
     /// Reads and fans out all ranges.

@@ -100,13 +100,8 @@ impl Sieve {
     pub(super) fn sift(&self, block: Block, line_limit_bytes: usize) -> Result<SiftedBlock> {
         let Block { mut memory, filled, permit, origin, shape } = block;
         memory.truncate(filled);
-        let mut sifting = Sifting {
-            sieve: self,
-            line_limit_bytes,
-            references: References::new(),
-            runs: Vec::new(),
-            last_type: None,
-        };
+        let mut sifting =
+            Sifting { sieve: self, line_limit_bytes, references: References::new(), runs: Vec::new(), last_type: None };
         match shape {
             Shape::Lines => sifting.lines(&mut memory)?,
             Shape::Rows(marks) => {

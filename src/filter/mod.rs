@@ -78,7 +78,8 @@ impl Filter {
     /// Builds the filter of a job.
     #[must_use]
     pub fn new(parts: FilterParts) -> Self {
-        let FilterParts { types, since, until, transaction_time, after_t, scope, compartment, base_urls, policy } = parts;
+        let FilterParts { types, since, until, transaction_time, after_t, scope, compartment, base_urls, policy } =
+            parts;
         Self { types, since, until, transaction_time, after_t, scope, compartment, base_urls, policy }
     }
 
@@ -157,7 +158,13 @@ impl Filter {
         Verdict::Keep
     }
 
-    fn admits(&self, resource_type: &ResourceType, facts: &Facts<'_>, references: &References, notes: &mut Notes) -> bool {
+    fn admits(
+        &self,
+        resource_type: &ResourceType,
+        facts: &Facts<'_>,
+        references: &References,
+        notes: &mut Notes,
+    ) -> bool {
         if matches!(self.scope, Scope::Everything) {
             return true;
         }

@@ -76,7 +76,8 @@ impl Closed {
 
     /// Counts objects that were removed as cut.
     pub(super) fn remove_objects(&mut self, removed: impl Fn(&ObjectKey) -> bool) {
-        let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.objects).into_iter().partition(|object| removed(&object.key));
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.objects).into_iter().partition(|object| removed(&object.key));
         self.objects = kept;
         for object in gone {
             self.cut_to(&object.content, object.count, Count::default());

@@ -148,7 +148,10 @@ impl JobHandle {
             Ok(report) => report,
             Err(error) => {
                 self.shared.state.send_replace(JobState::Failed);
-                JobReport::failed(&self.shared.id, Error::new(ErrorKind::Internal, "the job's task ended early").caused_by(error))
+                JobReport::failed(
+                    &self.shared.id,
+                    Error::new(ErrorKind::Internal, "the job's task ended early").caused_by(error),
+                )
             }
         }
     }

@@ -17,8 +17,6 @@ mod tidy;
 pub use config::{Config, OnCancel};
 pub use exporter::{Exporter, ExporterBuilder};
 pub use handle::{JobControl, JobHandle};
-pub use manifest::{
-    CountEntry, FORMAT_VERSION, FileExtension, LedgerEntry, Manifest, ManifestExtension, OutputFile,
-};
+pub use manifest::{CountEntry, FORMAT_VERSION, FileExtension, LedgerEntry, Manifest, ManifestExtension, OutputFile};
 pub use report::JobReport;
 pub use state::JobState;

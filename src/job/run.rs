@@ -306,7 +306,8 @@ impl Job {
         let key = naming.manifest()?;
         let payload = serde_json::to_vec_pretty(&manifest)
             .map_err(|error| Error::new(ErrorKind::Internal, "the manifest can't be written").caused_by(error))?;
-        let stored = tidy::in_time(self.destination.put(&key, PutPayload::from(payload)), self.manifest_timeout()).await;
+        let stored =
+            tidy::in_time(self.destination.put(&key, PutPayload::from(payload)), self.manifest_timeout()).await;
         let error = closed.error.take();
         let mut report = match stored {
             Ok(()) => self.report(state, closed, error, Some(manifest)),

@@ -82,17 +82,14 @@ impl JobState {
                 matches!(next, Self::Queued | Self::InProgress | Self::Failed | Self::CancelSubmitted)
             }
             Self::Queued => matches!(next, Self::InProgress | Self::Failed | Self::CancelSubmitted),
-            Self::InProgress => matches!(
-                next,
-                Self::Completed | Self::CompletedWithErrors | Self::Failed | Self::CancelSubmitted
-            ),
+            Self::InProgress => {
+                matches!(next, Self::Completed | Self::CompletedWithErrors | Self::Failed | Self::CancelSubmitted)
+            }
             Self::CancelSubmitted => matches!(next, Self::CancelInProgress),
             Self::CancelInProgress => matches!(next, Self::CancelCompleted | Self::CancelFailed),
-            Self::Completed
-            | Self::CompletedWithErrors
-            | Self::Failed
-            | Self::CancelCompleted
-            | Self::CancelFailed => false,
+            Self::Completed | Self::CompletedWithErrors | Self::Failed | Self::CancelCompleted | Self::CancelFailed => {
+                false
+            }
         }
     }
 }

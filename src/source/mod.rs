@@ -16,8 +16,8 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-pub use block::{BlockSink, Buffer, RowOutcome, Rows};
 pub(crate) use block::RowMark;
+pub use block::{BlockSink, Buffer, RowOutcome, Rows};
 pub use cursor::Cursor;
 pub use memory::MemorySource;
 pub use ndjson::NdjsonSource;

@@ -1,6 +1,5 @@
 //! How objects are written.
 
-
 use super::part_size::PartSizing;
 use super::spill::SpillArea;
 

@@ -224,6 +224,18 @@ fn a_nested_group_that_describes_patients_adds_none_and_is_an_error() {
 }
 
 #[test]
+fn a_group_leaves_nothing_behind_for_the_next_one() {
+    let text = group("g", &["Patient/1", "Group/d", "Group/e", "Group/h"])
+        + r#"{"resourceType":"Group","id":"d","active":false,"actual":false,"member":[{"entity":{"reference":"Patient/2"}}]}"#
+        + "\n{\"resourceType\":\"Group\",\"id\":\"e\",\"actual\":true}\n{\"member\":7,\"id\":\"other\"}\n{\"resourceType\":\"Group\",\"id\":\"h\"}\n";
+    let cohort = resolve_lines(&text).unwrap();
+    assert!(cohort.patients.contains("1") && cohort.patients.len() == 1);
+    assert_eq!(cohort.groups, set(&["d", "e", "g", "h"]));
+    assert_eq!(cohort.report.groups_not_actual, set(&["d"]));
+    assert_eq!(cohort.report.warnings, ["Group/h doesn't say whether it is actual; it is taken as actual"]);
+}
+
+#[test]
 fn a_missing_nested_group_is_an_error_and_the_others_count() {
     let cohort = resolve_lines(&group("g", &["Patient/2", "Group/gone", "Group/lost"])).unwrap();
     assert!(cohort.patients.contains("2"));

@@ -21,10 +21,11 @@ use crate::source::Source;
 /// use fhir_export::destination::MemoryDestination;
 /// use fhir_export::job::{Exporter, JobState};
 /// use fhir_export::request::{ExportRequest, Level};
-/// use fhir_export::source::memory::MemorySource;
+/// use fhir_export::source::memory::{MemoryRange, MemorySource};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-/// let source = MemorySource::from_ndjson("Patient", br#"{"resourceType":"Patient","id":"1"}"#);
+/// let patients = MemoryRange::lines("patients", r#"{"resourceType":"Patient","id":"1"}"#);
+/// let source = MemorySource::new().with(patients);
 /// let exporter = Exporter::builder()
 ///     .source(Arc::new(source))
 ///     .destination(Arc::new(MemoryDestination::new()))

@@ -5,6 +5,8 @@
 
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 mod answer;
+#[cfg(any(feature = "gcs", feature = "azure"))]
+pub mod cloud;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 #[cfg(any(test, feature = "testing"))]
@@ -15,6 +17,8 @@ pub mod memory;
 pub mod multipart;
 pub mod retry;
 pub mod retrying;
+#[cfg(feature = "s3")]
+pub mod s3;
 mod store_error;
 
 use std::fmt;

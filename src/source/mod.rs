@@ -10,6 +10,7 @@ pub mod contract;
 mod cursor;
 pub mod memory;
 pub mod ndjson;
+pub mod open;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -16,6 +16,7 @@ const ORDER: [&str; 16] = [
     "error",
     "fhir",
     "clock",
+    "location",
     "budget",
     "request",
     "resource",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::retry::{RetryCounts, Throttle};
 use super::{Destination, LocalDestination};
 use crate::error::{Error, ErrorKind, Result};
-use crate::location::{Location, excerpt, unknown_scheme};
+use crate::location::{Location, unknown_scheme};
 
 /// What a URI doesn't say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,7 +95,7 @@ fn retrying(destination: super::MultipartDestination) -> Opened {
 #[cfg(not(all(feature = "s3", feature = "gcs", feature = "azure")))]
 fn not_built_in(uri: &str, feature: &str) -> Result<Opened> {
     let message = format!("this build can't write there: it was built without the feature {feature}");
-    Err(Error::new(ErrorKind::InvalidConfig, message).with("destination", excerpt(uri)))
+    Err(Error::new(ErrorKind::InvalidConfig, message).with("destination", crate::location::excerpt(uri)))
 }
 
 #[cfg(feature = "s3")]

@@ -256,17 +256,21 @@ impl Job {
         }
         if ending == Ending::Discard {
             self.shared.stop.cancel();
+            self.shared.halt.cancel();
         }
-        let seal_timeout = async {
-            self.shared.cancelled.cancelled().await;
-            tokio::time::sleep(self.config.seal_timeout).await;
+        let stop_requests = async {
+            // While objects are finished the job is halted by a cancellation or by a fault, after which nothing is kept.
+            self.shared.halt.cancelled().await;
+            if self.is_cancelled() {
+                tokio::time::sleep(self.config.seal_timeout).await;
+            }
             self.shared.stop.cancel();
-            std::future::pending::<()>().await;
+            std::future::pending::<std::convert::Infallible>().await
         };
         tokio::select! {
             biased;
             ended = fanned_out.end(ending) => ended,
-            () = seal_timeout => unreachable!("sealing only stops the requests"),
+            never = stop_requests => match never {},
         }
     }
 
@@ -291,7 +295,7 @@ impl Job {
         if ending == Ending::Discard {
             tidy::discard(self.destination.as_ref(), naming, &mut closed, self.config.closing_timeout).await;
         } else if self.is_cancelled() {
-            tidy::abort_strays(self.destination.as_ref(), naming, &mut closed, self.config.closing_timeout).await;
+            tidy::abort_strays(self.destination.as_ref(), naming, &closed, self.config.closing_timeout).await;
         }
         let folder = naming.folder();
         let checked = match closed.check() {

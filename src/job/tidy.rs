@@ -33,7 +33,7 @@ pub(super) async fn discard(destination: &dyn Destination, naming: &Naming, clos
 
 /// Aborts uploads of the job that nobody knows any more, such as one whose first answer was lost. What is listed as left
 /// stays: it can be continued.
-pub(super) async fn abort_strays(destination: &dyn Destination, naming: &Naming, closed: &mut Closed, limit: Duration) {
+pub(super) async fn abort_strays(destination: &dyn Destination, naming: &Naming, closed: &Closed, limit: Duration) {
     let folder = naming.folder();
     if folder.is_empty() {
         // In the flat layout other uploads of the folder may be somebody else's.

@@ -137,6 +137,11 @@ impl Courier {
         }
     }
 
+    /// Whether requests have stopped because the job was cancelled, not because of a fault.
+    pub(super) fn is_sealing(&self) -> bool {
+        self.stop.is_cancelled() && self.fault.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// The first fault, if there was one.
     pub(crate) fn take_fault(&self) -> Option<Error> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).take()

@@ -103,8 +103,9 @@ impl Writers {
     async fn append_some<'b>(&mut self, slot: Slot, lines: Lines<'b>, books: &mut Books) -> Result<Lines<'b>> {
         let data = lines.block.get(lines.start..lines.end).unwrap_or_default();
         let settings = Arc::clone(&self.settings);
-        let room = self.object(slot)?.line_room(&settings);
-        let wanted = room.take(data);
+        let object = self.object(slot)?;
+        let room = object.line_room(&settings);
+        let wanted = room.take(settings.split.limit(object.accepted, data));
         if wanted == 0 {
             self.end_frames(slot, books).await?;
             return Ok(lines);
@@ -128,6 +129,7 @@ impl Writers {
         if room.is_used_up_by(take) {
             self.end_frames(slot, books).await?;
         }
+        self.roll_if_due(slot, books).await?;
         Ok(Lines { start: end, resources: lines.resources - resources, ..lines })
     }
 
@@ -160,7 +162,7 @@ impl Writers {
             }
             None => object.cut(books.mark(slot)),
         }
-        self.roll_if_due(slot, books).await
+        Ok(())
     }
 
     /// Moves compressed members into parts until at most `most_pending` wait.

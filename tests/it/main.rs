@@ -9,5 +9,7 @@
 )]
 
 mod hygiene;
+#[cfg(feature = "s3")]
+mod s3;
 mod support;
 mod testdata;

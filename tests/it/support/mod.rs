@@ -3,6 +3,10 @@
 pub(crate) mod naive;
 pub(crate) mod naive_cohort;
 mod naive_tests;
+#[cfg(feature = "s3")]
+pub(crate) mod proxy;
+#[cfg(feature = "s3")]
+pub(crate) mod s3_server;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -84,6 +84,10 @@ impl Destination for LocalDestination {
         Capabilities { min_part_bytes: 1, lists_parts: true, lists_uploads: true, ..Capabilities::default() }
     }
 
+    fn flight_bytes(&self, most_bytes: usize) -> usize {
+        most_bytes
+    }
+
     fn url(&self, key: &ObjectKey) -> String {
         let path = self.path(key);
         let path = percent_encode(path.as_os_str().as_encoded_bytes(), URL_PATH);

@@ -150,6 +150,10 @@ impl Destination for MultipartDestination {
         self.shared.capabilities
     }
 
+    fn flight_bytes(&self, most_bytes: usize) -> usize {
+        most_bytes
+    }
+
     fn url(&self, key: &ObjectKey) -> String {
         self.shared.url(key)
     }

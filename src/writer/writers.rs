@@ -14,7 +14,7 @@ use super::open_object::OpenObject;
 use super::report::{ObjectOutcome, SequenceReason};
 use super::room::count_lines;
 use super::settings::{Compression, WriterSettings};
-use crate::budget::{Budget, Permit, Pool, Turn};
+use crate::budget::{Budget, Buffers, Permit, Pool, Turn};
 use crate::cpu::CpuPool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Books, Count, Fate, Slot};
@@ -57,6 +57,7 @@ pub(crate) struct Writers {
     settings: Arc<WriterSettings>,
     naming: Naming,
     fill: Pool,
+    buffers: Buffers,
     cpu: CpuPool,
     courier: Arc<Courier>,
     /// One place for each slot.
@@ -76,6 +77,7 @@ impl Writers {
             settings: Arc::new(settings),
             naming,
             fill: budget.fill.clone(),
+            buffers: Buffers::default(),
             cpu,
             courier,
             open: Vec::new(),
@@ -148,7 +150,8 @@ impl Writers {
         let size_bytes = object.batch_bytes.max(first_line);
         object.batch_bytes = (object.batch_bytes * 2).min(LARGEST_BATCH_BYTES);
         let permit = self.charge(size_bytes, books).await?;
-        self.object(slot)?.waiting().open_batch(size_bytes, permit);
+        let buffers = self.buffers.clone();
+        self.object(slot)?.waiting().open_batch(size_bytes, permit, &buffers);
         Ok(0)
     }
 

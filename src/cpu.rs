@@ -35,7 +35,6 @@ impl CpuPool {
     }
 
     /// Runs `work`, first come, first served.
-    #[must_use]
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Pending<T> {
         let (done, result) = oneshot::channel();
         self.0.spawn_fifo(move || {

@@ -62,6 +62,11 @@ pub trait Destination: fmt::Debug + Send + Sync {
     /// What the store can do.
     fn capabilities(&self) -> Capabilities;
 
+    /// How many of `most_bytes` may be on their way now: fewer while the store asks for less.
+    fn flight_bytes(&self, most_bytes: usize) -> usize {
+        most_bytes
+    }
+
     /// The URL of an object as a manifest gives it: `s3://bucket/prefix/…`, `file:///…`.
     fn url(&self, key: &ObjectKey) -> String;
 

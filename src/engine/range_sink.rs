@@ -7,9 +7,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::block::{Block, Shape};
-use super::buffers::Buffers;
 use super::sift::{Sieve, SiftedBlock};
-use crate::budget::{Permit, Pool, Turn};
+use crate::budget::{Buffers, Permit, Pool, Turn};
 use crate::cpu::{CpuPool, Pending};
 use crate::error::{Error, Result};
 use crate::ledger::Origin;
@@ -144,7 +143,7 @@ impl RangeSink {
         let granule = (self.intake.block_bytes / 4).max(1);
         let size_bytes = bytes.max(self.intake.block_bytes).next_multiple_of(granule);
         let permit = self.permit(size_bytes).await?;
-        Ok(Buffer::new(self.intake.buffers.take(size_bytes), 0, permit))
+        Ok(Buffer::new(self.intake.buffers.take_filled(size_bytes), 0, permit))
     }
 
     /// Waits for bytes of the read pool. The range whose turn it is takes all there is; a later one leaves a block to

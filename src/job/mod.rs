@@ -5,6 +5,7 @@
 //! manifest beside the job folder. A job that fails removes what it wrote; a job that is cancelled is sealed or discarded.
 
 mod closing;
+mod conclude;
 mod config;
 mod exporter;
 mod handle;
@@ -12,6 +13,7 @@ mod manifest;
 mod report;
 mod run;
 mod state;
+mod summary;
 mod tidy;
 mod verify;
 

@@ -154,13 +154,12 @@ impl OpenObject {
 
     /// Why the type must go on in the next object of its sequence, if it must.
     pub(super) fn must_roll(&self, settings: &WriterSettings) -> Option<SequenceReason> {
-        if self.next_number > settings.max_parts {
+        // Members that are still being compressed may fill parts after the last look.
+        let reserved_parts = if self.members.is_some() { 2 } else { 0 };
+        if self.next_number + reserved_parts > settings.max_parts {
             return Some(SequenceReason::Parts);
         }
-        let stored_bytes = self.departed_bytes + self.part.len() as u64;
-        let by_bytes = settings.split.bytes.is_some_and(|most| stored_bytes >= most);
-        let by_resources = settings.split.resources.is_some_and(|most| self.accepted.resources >= most);
-        (by_bytes || by_resources).then_some(SequenceReason::Split)
+        settings.split.is_due(self.accepted).then_some(SequenceReason::Split)
     }
 
     /// Ends the open part and sends it on its way; `mark` is the state of the books behind its last resource.
@@ -224,7 +223,7 @@ impl OpenObject {
         match closed {
             Ok(report) if partial => self.sealed(report, mark),
             Ok(report) => ObjectOutcome::Visible { report, sealed: None, accepted: self.accepted },
-            Err(_) if partial || self.courier.stop.is_cancelled() => self.complete_durable().await,
+            Err(_) if partial || self.courier.is_sealing() => self.complete_durable().await,
             Err(error) => {
                 self.courier.report(error);
                 self.abandon().await
@@ -234,7 +233,7 @@ impl OpenObject {
 
     fn sealed(&self, mut report: ObjectReport, mark: Mark) -> ObjectOutcome {
         report.partial = Some(mark.position.clone());
-        ObjectOutcome::Visible { report, sealed: Some(mark), accepted: self.accepted }
+        ObjectOutcome::Visible { report, sealed: Some(Box::new(mark)), accepted: self.accepted }
     }
 
     async fn put_whole(&mut self) -> Result<ObjectReport> {

@@ -14,7 +14,7 @@ use super::open_object::OpenObject;
 use super::report::{ObjectOutcome, SequenceReason};
 use super::room::count_lines;
 use super::settings::{Compression, WriterSettings};
-use crate::budget::{Budget, Permit, Pool, Turn};
+use crate::budget::{Budget, Buffers, Permit, Pool, Turn};
 use crate::cpu::CpuPool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Books, Count, Fate, Slot};
@@ -57,6 +57,7 @@ pub(crate) struct Writers {
     settings: Arc<WriterSettings>,
     naming: Naming,
     fill: Pool,
+    buffers: Buffers,
     cpu: CpuPool,
     courier: Arc<Courier>,
     /// One place for each slot.
@@ -76,6 +77,7 @@ impl Writers {
             settings: Arc::new(settings),
             naming,
             fill: budget.fill.clone(),
+            buffers: Buffers::default(),
             cpu,
             courier,
             open: Vec::new(),
@@ -103,8 +105,9 @@ impl Writers {
     async fn append_some<'b>(&mut self, slot: Slot, lines: Lines<'b>, books: &mut Books) -> Result<Lines<'b>> {
         let data = lines.block.get(lines.start..lines.end).unwrap_or_default();
         let settings = Arc::clone(&self.settings);
-        let room = self.object(slot)?.line_room(&settings);
-        let wanted = room.take(data);
+        let object = self.object(slot)?;
+        let room = object.line_room(&settings);
+        let wanted = room.take(settings.split.limit(object.accepted, data));
         if wanted == 0 {
             self.end_frames(slot, books).await?;
             return Ok(lines);
@@ -128,6 +131,7 @@ impl Writers {
         if room.is_used_up_by(take) {
             self.end_frames(slot, books).await?;
         }
+        self.roll_if_due(slot, books).await?;
         Ok(Lines { start: end, resources: lines.resources - resources, ..lines })
     }
 
@@ -146,7 +150,8 @@ impl Writers {
         let size_bytes = object.batch_bytes.max(first_line);
         object.batch_bytes = (object.batch_bytes * 2).min(LARGEST_BATCH_BYTES);
         let permit = self.charge(size_bytes, books).await?;
-        self.object(slot)?.waiting().open_batch(size_bytes, permit);
+        let buffers = self.buffers.clone();
+        self.object(slot)?.waiting().open_batch(size_bytes, permit, &buffers);
         Ok(0)
     }
 
@@ -160,7 +165,7 @@ impl Writers {
             }
             None => object.cut(books.mark(slot)),
         }
-        self.roll_if_due(slot, books).await
+        Ok(())
     }
 
     /// Moves compressed members into parts until at most `most_pending` wait.

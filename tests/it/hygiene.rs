@@ -12,8 +12,9 @@ use crate::support::{Files, files_below, repository};
 use rust_text::{Named, bare, named, without_tests};
 
 /// The modules from low to high: each uses those before it, none after it.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
     "error",
+    "cpu",
     "fhir",
     "clock",
     "location",

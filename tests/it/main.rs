@@ -8,6 +8,8 @@
     reason = "a test that can't go on fails, and says where"
 )]
 
+#[cfg(feature = "cli")]
+mod cli;
 mod hygiene;
 #[cfg(feature = "s3")]
 mod s3;

@@ -36,7 +36,8 @@ pub(crate) struct RunPlan {
     pub(crate) request: ExportRequest,
     pub(crate) config: Config,
     pub(crate) progress: ProgressKind,
-    /// The destination as it was typed, for events.
+    /// Source and destination as they were typed, for events.
+    pub(crate) from: String,
     pub(crate) to: String,
 }
 
@@ -65,7 +66,15 @@ impl RunPlan {
         let destination = open_destination(&mut faults, args);
         match (request, config, progress, source, destination) {
             (Some(request), Some(config), Some(progress), Some(source), Some(destination)) if faults.is_empty() => {
-                Ok(Self { source, destination, request, config, progress, to: args.to.clone() })
+                Ok(Self {
+                    source,
+                    destination,
+                    request,
+                    config,
+                    progress,
+                    from: args.source.clone(),
+                    to: args.to.clone(),
+                })
             }
             _ => Err(faults),
         }

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use fhir_export::ErrorKind;
 use fhir_export::job::{Exporter, JobControl, JobHandle, JobReport, OnCancel};
-use fhir_export::source::Source;
 use tokio::time::MissedTickBehavior;
 
 use super::Exit;
@@ -46,7 +45,6 @@ pub(crate) async fn run(plan: RunPlan, screen: &Screen) -> Exit {
 
 fn start(plan: RunPlan, view: &View, output: &Output) -> fhir_export::Result<JobHandle> {
     let (level, query) = (plan.request.level().to_string(), plan.request.normalised_query());
-    let source = plan.source.name();
     let exporter = Exporter::builder()
         .source(Arc::new(plan.source))
         .destination(plan.destination.destination)
@@ -54,7 +52,7 @@ fn start(plan: RunPlan, view: &View, output: &Output) -> fhir_export::Result<Job
         .build()?;
     let job = exporter.start(plan.request)?;
     if view.is_events() {
-        let event = Event::Started { job_id: job.id().as_str(), source: &source, to: &plan.to, level, query };
+        let event = Event::Started { job_id: job.id().as_str(), source: &plan.from, to: &plan.to, level, query };
         output.offer(event.line());
     }
     Ok(job)
@@ -108,7 +106,7 @@ impl Running<'_> {
         self.screen.say(&format!("{signal}: {what}; once more stops at once"));
     }
 
-    fn stop(&mut self, signal: &str) {
+    fn stop(&self, signal: &str) {
         self.control.stop();
         self.view.clear();
         if self.view.is_events() {
@@ -120,7 +118,9 @@ impl Running<'_> {
     /// Tells how the job ended.
     async fn tell(mut self, report: &JobReport, signals: &mut Signals) -> Exit {
         let elapsed = self.began.elapsed();
-        self.view.update(&self.control.progress().borrow(), elapsed, &self.output);
+        if self.view.is_events() {
+            self.view.update(&self.control.progress().borrow(), elapsed, &self.output);
+        }
         self.view.clear();
         if let Some(error) = &report.error {
             self.screen.error(&format!("{error:#}"));

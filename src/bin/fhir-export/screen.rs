@@ -38,6 +38,13 @@ impl Screen {
         self.0.remove(bar);
     }
 
+    /// Takes all bars away, for good.
+    pub(crate) fn hide_bars(&self) {
+        // A terminal that is gone shows nothing anyway.
+        drop(self.0.clear());
+        self.0.set_draw_target(ProgressDrawTarget::hidden());
+    }
+
     /// Says something.
     pub(crate) fn say(&self, text: &str) {
         self.0.suspend(|| eprintln_unless_gone(text));

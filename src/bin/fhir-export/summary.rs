@@ -69,6 +69,13 @@ pub(crate) fn text(report: &JobReport, elapsed: Duration) -> String {
         say("manifest", &shown(url));
     }
     if let Some(manifest) = &report.manifest {
+        let partial = manifest.output.iter().filter(|file| file.extension.partial).count() as u64;
+        if partial > 0 {
+            say(
+                "partial",
+                &format!("{}, whose types go on in the source: see the manifest", counted(partial, "object")),
+            );
+        }
         let skipped = manifest.extension.skipped.len() as u64;
         if skipped > 0 {
             say("skipped", &format!("{} whose names are of other types", counted(skipped, "file")));

@@ -17,7 +17,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use futures::stream::{self, BoxStream, Fuse, StreamExt, TryStreamExt};
 
 pub use duplicates::{Duplicates, SeenAgain};
 
@@ -239,8 +239,9 @@ impl Verifier<'_> {
     }
 
     /// Reads an object through; the next batch is read while one is checked.
-    async fn read(&self, mut body: BoxStream<'static, Result<Bytes>>, checker: Checker) -> Result<ObjectCheck> {
-        let mut checker = checker;
+    async fn read(&self, body: BoxStream<'static, Result<Bytes>>, mut checker: Checker) -> Result<ObjectCheck> {
+        // Asked for once more after its end.
+        let mut body = body.fuse();
         let mut batch = next_batch(&mut body).await?;
         while !batch.is_empty() {
             let work = self.cpu.run(move || {
@@ -278,7 +279,7 @@ fn broken(file: &OutputFile, url: String, problem: Problem) -> ObjectCheck {
 }
 
 /// Chunks of about a batch; none at the end.
-async fn next_batch(body: &mut BoxStream<'static, Result<Bytes>>) -> Result<Vec<Bytes>> {
+async fn next_batch(body: &mut Fuse<BoxStream<'static, Result<Bytes>>>) -> Result<Vec<Bytes>> {
     let (mut batch, mut bytes) = (Vec::new(), 0);
     while bytes < BATCH_BYTES {
         let Some(chunk) = body.try_next().await? else { break };

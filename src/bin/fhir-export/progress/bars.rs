@@ -82,11 +82,8 @@ impl Bars {
         ));
     }
 
-    pub(super) fn clear(&mut self) {
-        for of_type in self.types.values_mut() {
-            of_type.hide(&self.screen);
-        }
-        self.screen.remove_bar(&self.all);
+    pub(super) fn hide(&self) {
+        self.screen.hide_bars();
     }
 }
 

@@ -61,9 +61,9 @@ impl View {
     }
 
     /// Takes everything away that doesn't belong to the result.
-    pub(crate) fn clear(&mut self) {
+    pub(crate) fn clear(&self) {
         if let Self::Bars(bars) = self {
-            bars.clear();
+            bars.hide();
         }
     }
 

@@ -2,7 +2,6 @@
 //!
 //! Arguments are parsed without doing anything ([`args`]), then become a plan ([`plan`]), which is run ([`run`],
 //! [`verify`]). A reader of stdout that goes away is no fault.
-#![expect(clippy::print_stderr, reason = "messages of a command line go to stderr")]
 
 mod args;
 mod events;

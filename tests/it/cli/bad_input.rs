@@ -18,7 +18,7 @@ fn assert_refused(source: &Path, arguments: &[&str], code: i32, said: &[&str]) -
     }
     assert!(ended.stderr.starts_with("fhir-export: error: "), "{}", ended.stderr);
     assert_eq!(ended.stdout, "");
-    assert!(!to.exists(), "nothing is written");
+    assert!(!to.try_exists().unwrap(), "nothing is written");
     ended
 }
 
@@ -124,8 +124,7 @@ fn a_destination_without_permission_is_named() {
     fs::create_dir(&locked).unwrap();
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o555)).unwrap();
     if fs::write(locked.join("probe"), "").is_ok() {
-        // Nothing is forbidden to the superuser.
-        fs::remove_file(locked.join("probe")).unwrap();
+        println!("skipped: nothing is forbidden to the superuser");
         return;
     }
     let ended = run(&small(), &locked, &[]);

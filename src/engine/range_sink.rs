@@ -75,8 +75,31 @@ enum Held {
     Tail(Vec<u8>),
     /// A line that fills a buffer and goes on.
     Line(Buffer),
-    /// A line over the limit, of which so many bytes have passed.
-    TooLong(u64),
+    /// A line over the limit, which is passed over.
+    TooLong(Passed),
+}
+
+/// What has passed of a line over the limit.
+#[derive(Clone, Copy, Debug)]
+struct Passed {
+    bytes: u64,
+    /// Nothing but blanks: if it stays so, the line is no resource, however long.
+    is_blank: bool,
+}
+
+impl Passed {
+    /// The beginning of a line.
+    fn new(bytes: &[u8]) -> Self {
+        let passed = Self { bytes: 0, is_blank: true };
+        let unmarked = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+        Self { bytes: bytes.len() as u64, ..passed.and(unmarked) }
+    }
+
+    /// The same with what comes next of the line.
+    fn and(self, bytes: &[u8]) -> Self {
+        let is_blank = self.is_blank && bytes.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'));
+        Self { bytes: self.bytes + bytes.len() as u64, is_blank }
+    }
 }
 
 impl Start {
@@ -105,7 +128,7 @@ impl RangeSink {
     pub(super) async fn finish(mut self) -> Result<()> {
         match std::mem::replace(&mut self.held, Held::Nothing) {
             Held::Nothing => Ok(()),
-            Held::TooLong(length_bytes) => self.send_line_too_long(length_bytes).await,
+            Held::TooLong(passed) => self.end_line_too_long(passed).await,
             Held::Line(buffer) => self.send_lines(buffer).await,
             Held::Tail(tail) => {
                 let mut buffer = self.room_for(tail.len() + 1).await?;
@@ -132,9 +155,12 @@ impl RangeSink {
         self.hand_on(Piece::Block(sifted)).await
     }
 
-    async fn send_line_too_long(&mut self, length_bytes: u64) -> Result<()> {
-        let origin = self.start.after_lines(length_bytes + 1);
-        self.hand_on(Piece::TooLong { origin, length_bytes }).await
+    async fn end_line_too_long(&mut self, passed: Passed) -> Result<()> {
+        let origin = self.start.after_lines(passed.bytes + 1);
+        if passed.is_blank {
+            return Ok(());
+        }
+        self.hand_on(Piece::TooLong { origin, length_bytes: passed.bytes }).await
     }
 
     async fn hand_on(&self, piece: Piece) -> Result<()> {
@@ -216,7 +242,7 @@ impl BlockSink for RangeSink {
         }
         let Some(last) = memchr::memrchr(b'\n', buffer.filled()) else {
             if buffer.filled().len() > self.intake.line_limit_bytes {
-                self.held = Held::TooLong(buffer.filled().len() as u64);
+                self.held = Held::TooLong(Passed::new(buffer.filled()));
             } else if !buffer.filled().is_empty() {
                 self.held = Held::Line(buffer);
             }
@@ -254,7 +280,7 @@ impl RangeSink {
         let (memory, _, permit) = buffer.into_parts();
         if !tail.is_empty() {
             self.held = if tail.len() > self.intake.line_limit_bytes {
-                Held::TooLong(tail.len() as u64)
+                Held::TooLong(Passed::new(&tail))
             } else {
                 Held::Tail(tail)
             };
@@ -263,13 +289,13 @@ impl RangeSink {
     }
 
     /// Looks for the end of a line that is over the limit.
-    async fn pass_over(&mut self, buffer: Buffer, passed: u64) -> Result<()> {
+    async fn pass_over(&mut self, buffer: Buffer, passed: Passed) -> Result<()> {
         let Some(end) = memchr::memchr(b'\n', buffer.filled()) else {
-            self.held = Held::TooLong(passed + buffer.filled().len() as u64);
+            self.held = Held::TooLong(passed.and(buffer.filled()));
             return Ok(());
         };
         self.held = Held::Nothing;
-        self.send_line_too_long(passed + end as u64).await?;
+        self.end_line_too_long(passed.and(buffer.filled().get(..end).unwrap_or_default())).await?;
         let (mut memory, filled, permit) = buffer.into_parts();
         memory.copy_within(end + 1..filled, 0);
         self.lines(Buffer::new(memory, filled - end - 1, permit)).await

@@ -199,7 +199,8 @@ impl Rows {
     }
 }
 
-fn trim(body: &[u8]) -> &[u8] {
+/// A body without byte order mark and blanks around it.
+pub(super) fn trim(body: &[u8]) -> &[u8] {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
     let Some(first) = body.iter().position(|byte| !blank(byte)) else { return &[] };

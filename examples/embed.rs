@@ -33,11 +33,13 @@ pub(crate) struct Store(Arc<Mutex<Arc<Table>>>);
 impl Store {
     /// Creates or replaces a resource.
     pub(crate) fn put(&self, resource_type: ResourceType, id: &str, members: &str) {
+        // Stamped under the lock: else a snapshot could be opened between stamp and insertion, have a later transaction
+        // time, and not hold the resource; no later export would bring it either.
+        let mut table = self.lock();
         let now = clock::system().now();
-        let body = format!(
-            r#"{{"resourceType":"{resource_type}","id":"{id}","meta":{{"lastUpdated":"{now}"}},{members}}}"#
-        );
-        Arc::make_mut(&mut self.lock()).insert((resource_type, id.to_owned()), (now, body));
+        let body =
+            format!(r#"{{"resourceType":"{resource_type}","id":"{id}","meta":{{"lastUpdated":"{now}"}},{members}}}"#);
+        Arc::make_mut(&mut table).insert((resource_type, id.to_owned()), (now, body));
     }
 
     fn lock(&self) -> MutexGuard<'_, Arc<Table>> {
@@ -52,7 +54,6 @@ impl Source for Store {
     }
 
     async fn open(&self) -> Result<Box<dyn Snapshot>> {
-        // Under the lock, so that no resource that is left out can be stamped before the transaction time.
         let table = self.lock();
         Ok(Box::new(StoreSnapshot { transaction_time: clock::system().now(), table: Arc::clone(&table) }))
     }
@@ -107,9 +108,8 @@ pub(crate) fn filled_store() -> Store {
         for number in 0..100 {
             store.put(patient.clone(), &format!("p{number}"), &format!(r#""name":[{{"text":"Patient {number}"}}]"#));
             for value in 0..5 {
-                let members = format!(
-                    r#""status":"final","subject":{{"reference":"Patient/p{number}"}},"valueInteger":{value}"#
-                );
+                let members =
+                    format!(r#""status":"final","subject":{{"reference":"Patient/p{number}"}},"valueInteger":{value}"#);
                 store.put(observation.clone(), &format!("p{number}-{value}"), &members);
             }
         }
@@ -119,10 +119,8 @@ pub(crate) fn filled_store() -> Store {
 
 /// Exports what belongs to patients into a folder.
 pub(crate) async fn export(store: Store, folder: &std::path::Path) -> Result<JobReport> {
-    let exporter = Exporter::builder()
-        .source(Arc::new(store))
-        .destination(Arc::new(LocalDestination::new(folder)?))
-        .build()?;
+    let exporter =
+        Exporter::builder().source(Arc::new(store)).destination(Arc::new(LocalDestination::new(folder)?)).build()?;
     Ok(exporter.start(ExportRequest::new(Level::Patient))?.join().await)
 }
 

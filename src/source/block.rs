@@ -14,8 +14,8 @@ use crate::error::Result;
 pub trait BlockSink: Send {
     /// Waits until the budget has room and returns a buffer with room for at least `room_bytes` more bytes.
     ///
-    /// Of line-based bytes it may already hold the beginning of a line that the last buffer ended in, so it has to be
-    /// handed over even if nothing came to it.
+    /// It has to be handed over even if nothing came to it: of line-based bytes it may already hold the beginning of a
+    /// line that the last buffer ended in.
     ///
     /// # Errors
     /// When the job is over.

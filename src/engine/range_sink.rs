@@ -13,6 +13,7 @@ use crate::budget::{Permit, Pool, Turn};
 use crate::cpu::{CpuPool, Pending};
 use crate::error::{Error, Result};
 use crate::ledger::Origin;
+use crate::resource::Lines;
 use crate::source::{BlockSink, Buffer, Cursor, Rows};
 
 /// What all ranges of a job share.
@@ -56,11 +57,26 @@ pub(super) struct RangeSink {
     held: Held,
 }
 
-/// Where what comes next begins in its range.
+/// Where what comes next begins in its range: bytes of lines, or rows, after a cursor. Whether the cursor is an offset
+/// is known when lines or rows come, not before: a key of a row may be as long as one.
 #[derive(Debug)]
-enum Start {
-    Offset(u64),
-    Rows { cursor: Arc<[u8]>, rows: u64 },
+struct Start {
+    cursor: Cursor,
+    after: u64,
+}
+
+impl Start {
+    fn at(cursor: Cursor) -> Self {
+        Self { cursor, after: 0 }
+    }
+
+    fn of_lines(&self) -> Origin {
+        self.cursor.offset().map_or_else(|| self.of_rows(), |offset| Origin::Offset(offset + self.after))
+    }
+
+    fn of_rows(&self) -> Origin {
+        Origin::Cursor { cursor: Arc::from(self.cursor.as_bytes()), rows: self.after }
+    }
 }
 
 /// The beginning of a line whose end hasn't come yet.
@@ -72,20 +88,39 @@ enum Held {
     Tail(Vec<u8>),
     /// A line that fills a buffer and goes on.
     Line(Buffer),
-    /// A line over the limit, of which so many bytes have passed.
-    TooLong(u64),
+    /// A line over the limit, whose bytes are passed over.
+    TooLong(TooLong),
+}
+
+/// The beginning of a line over the limit.
+#[derive(Clone, Copy, Debug)]
+struct TooLong {
+    passed_bytes: u64,
+    /// There were blanks only: such a line is no resource, whatever its length.
+    is_blank: bool,
+}
+
+impl TooLong {
+    fn begin(bytes: &[u8]) -> Self {
+        Self { passed_bytes: bytes.len() as u64, is_blank: Lines::new(bytes).next().is_none() }
+    }
+
+    fn pass(self, bytes: &[u8]) -> Self {
+        let are_blanks = bytes.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'));
+        Self { passed_bytes: self.passed_bytes + bytes.len() as u64, is_blank: self.is_blank && are_blanks }
+    }
 }
 
 impl RangeSink {
     pub(super) fn new(intake: Arc<Intake>, number: u64, out: mpsc::Sender<Piece>) -> Self {
-        Self { intake, number, out, start: Start::Offset(0), held: Held::Nothing }
+        Self { intake, number, out, start: Start::at(Cursor::start()), held: Held::Nothing }
     }
 
     /// Ends the range: what is held is its last line.
     pub(super) async fn finish(mut self) -> Result<()> {
         match std::mem::replace(&mut self.held, Held::Nothing) {
             Held::Nothing => Ok(()),
-            Held::TooLong(length_bytes) => self.send_too_long(length_bytes).await,
+            Held::TooLong(line) => self.end_line_too_long(line).await,
             Held::Line(buffer) => self.send_lines(buffer).await,
             Held::Tail(tail) => {
                 let mut buffer = self.room_for(tail.len() + 1).await?;
@@ -102,23 +137,22 @@ impl RangeSink {
 
     async fn send(&mut self, buffer: Buffer, shape: Shape) -> Result<()> {
         let (memory, filled, permit) = buffer.into_parts();
-        let origin = self.origin();
-        match (&mut self.start, &shape) {
-            (Start::Offset(offset), _) => *offset += filled as u64,
-            (Start::Rows { rows, .. }, Shape::Rows(marks)) => *rows += marks.len() as u64,
-            (Start::Rows { .. }, Shape::Lines) => {}
-        }
+        let (origin, length) = match &shape {
+            Shape::Lines => (self.start.of_lines(), filled),
+            Shape::Rows(marks) => (self.start.of_rows(), marks.len()),
+        };
+        self.start.after += length as u64;
         let (sieve, limit) = (Arc::clone(&self.intake.sieve), self.intake.line_limit_bytes);
         let block = Block { memory, filled, permit, origin, shape };
         let sifted = self.intake.cpu.run(move || sieve.sift(block, limit));
         self.hand_on(Piece::Block(sifted)).await
     }
 
-    async fn send_too_long(&mut self, length_bytes: u64) -> Result<()> {
-        let origin = self.origin();
-        match &mut self.start {
-            Start::Offset(offset) => *offset += length_bytes + 1,
-            Start::Rows { rows, .. } => *rows += 1,
+    async fn end_line_too_long(&mut self, line: TooLong) -> Result<()> {
+        let (origin, length_bytes) = (self.start.of_lines(), line.passed_bytes);
+        self.start.after += length_bytes + 1;
+        if line.is_blank {
+            return Ok(());
         }
         self.hand_on(Piece::TooLong { origin, length_bytes }).await
     }
@@ -128,13 +162,6 @@ impl RangeSink {
         match sent {
             Some(Ok(())) => Ok(()),
             Some(Err(_)) | None => Err(Error::cancelled()),
-        }
-    }
-
-    fn origin(&self) -> Origin {
-        match &self.start {
-            Start::Offset(offset) => Origin::Offset(*offset),
-            Start::Rows { cursor, rows } => Origin::Cursor { cursor: Arc::clone(cursor), rows: *rows },
         }
     }
 
@@ -204,12 +231,12 @@ impl BlockSink for RangeSink {
     }
 
     async fn lines(&mut self, buffer: Buffer) -> Result<()> {
-        if let Held::TooLong(passed) = self.held {
-            return self.pass_over(buffer, passed).await;
+        if let Held::TooLong(line) = self.held {
+            return self.pass_over(buffer, line).await;
         }
         let Some(last) = memchr::memrchr(b'\n', buffer.filled()) else {
             if buffer.filled().len() > self.intake.line_limit_bytes {
-                self.held = Held::TooLong(buffer.filled().len() as u64);
+                self.held = Held::TooLong(TooLong::begin(buffer.filled()));
             } else if !buffer.filled().is_empty() {
                 self.held = Held::Line(buffer);
             }
@@ -227,7 +254,9 @@ impl BlockSink for RangeSink {
     }
 
     async fn row_too_long(&mut self, length_bytes: u64) -> Result<()> {
-        self.send_too_long(length_bytes).await
+        let origin = self.start.of_rows();
+        self.start.after += 1;
+        self.hand_on(Piece::TooLong { origin, length_bytes }).await
     }
 
     fn line_limit_bytes(&self) -> usize {
@@ -235,10 +264,7 @@ impl BlockSink for RangeSink {
     }
 
     fn at(&mut self, cursor: Cursor) {
-        self.start = match cursor.offset() {
-            Some(offset) => Start::Offset(offset),
-            None => Start::Rows { cursor: Arc::from(cursor.as_bytes()), rows: 0 },
-        };
+        self.start = Start::at(cursor);
     }
 }
 
@@ -249,7 +275,7 @@ impl RangeSink {
         let (memory, _, permit) = buffer.into_parts();
         if !tail.is_empty() {
             self.held = if tail.len() > self.intake.line_limit_bytes {
-                Held::TooLong(tail.len() as u64)
+                Held::TooLong(TooLong::begin(&tail))
             } else {
                 Held::Tail(tail)
             };
@@ -258,13 +284,13 @@ impl RangeSink {
     }
 
     /// Looks for the end of a line that is over the limit.
-    async fn pass_over(&mut self, buffer: Buffer, passed: u64) -> Result<()> {
+    async fn pass_over(&mut self, buffer: Buffer, line: TooLong) -> Result<()> {
         let Some(end) = memchr::memchr(b'\n', buffer.filled()) else {
-            self.held = Held::TooLong(passed + buffer.filled().len() as u64);
+            self.held = Held::TooLong(line.pass(buffer.filled()));
             return Ok(());
         };
         self.held = Held::Nothing;
-        self.send_too_long(passed + end as u64).await?;
+        self.end_line_too_long(line.pass(buffer.filled().get(..end).unwrap_or_default())).await?;
         let (mut memory, filled, permit) = buffer.into_parts();
         memory.copy_within(end + 1..filled, 0);
         self.lines(Buffer::new(memory, filled - end - 1, permit)).await

@@ -8,6 +8,10 @@
     reason = "a test that can't go on fails, and says where"
 )]
 
+#[cfg(feature = "testing")]
+mod embed;
+#[cfg(feature = "testing")]
+mod fuzz_replay;
 mod hygiene;
 #[cfg(feature = "s3")]
 mod s3;

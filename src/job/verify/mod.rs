@@ -150,7 +150,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Reads the manifest at a key of the destination and compares with it what the destination holds.
+/// Reads the manifest of a name in the destination and compares with it what the destination holds.
 ///
 /// `each` is called with each object when it is done, in the manifest's order. What is wrong is in the report, not an
 /// error.
@@ -159,12 +159,14 @@ impl fmt::Display for Problem {
 /// When the manifest can't be read or isn't one, or the destination can't be listed.
 pub async fn verify(
     destination: &dyn Destination,
-    manifest: &ObjectKey,
+    manifest: &str,
     options: VerifyOptions,
     each: &mut (dyn FnMut(&ObjectCheck) + Send),
 ) -> Result<VerifyReport> {
-    let folder = job_folder(manifest);
-    let manifest = read_manifest(destination, manifest).await?;
+    let key = ObjectKey::new(manifest)
+        .ok_or_else(|| Error::new(ErrorKind::InvalidRequest, "the manifest's name can't be one"))?;
+    let folder = job_folder(&key);
+    let manifest = read_manifest(destination, &key).await?;
     let cpu = CpuPool::new(options.threads)?;
     let seen = options.duplicates.then(Seen::new).transpose()?;
     let at_once = if seen.is_some() { 1 } else { cpu.threads() };

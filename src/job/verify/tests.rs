@@ -30,7 +30,7 @@ async fn export(compression: Compression) -> (MemoryDestination, ObjectKey) {
 async fn verified(destination: &MemoryDestination, manifest: &ObjectKey) -> VerifyReport {
     let mut told = 0;
     let options = VerifyOptions { duplicates: true, threads: 2 };
-    let report = verify(destination, manifest, options, &mut |_| told += 1).await.unwrap();
+    let report = verify(destination, manifest.as_str(), options, &mut |_| told += 1).await.unwrap();
     assert_eq!(told, report.objects.len());
     report
 }
@@ -191,10 +191,10 @@ async fn a_manifest_whose_numbers_disagree_or_whose_keys_lead_astray_is_detected
 async fn what_is_no_manifest_is_an_error_that_names_it() {
     let destination = MemoryDestination::new();
     let key = ObjectKey::new("x.manifest.json").unwrap();
-    let missing = verify(&destination, &key, VerifyOptions::default(), &mut |_| {}).await.unwrap_err();
+    let missing = verify(&destination, key.as_str(), VerifyOptions::default(), &mut |_| {}).await.unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
     destination.put(&key, "{}".into()).await.unwrap();
-    let no_manifest = verify(&destination, &key, VerifyOptions::default(), &mut |_| {}).await.unwrap_err();
+    let no_manifest = verify(&destination, key.as_str(), VerifyOptions::default(), &mut |_| {}).await.unwrap_err();
     assert!(no_manifest.to_string().contains("x.manifest.json"), "{no_manifest}");
 }
 

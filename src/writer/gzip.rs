@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Count, Mark};
 
 /// Bytes of the stream after which a member ends at the next line end.
-pub(super) const MEMBER_BYTES: usize = 1 << 20;
+pub(crate) const MEMBER_BYTES: usize = 1 << 20;
 
 /// Members of one object and the order they are in.
 #[derive(Debug)]

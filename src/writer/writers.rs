@@ -104,7 +104,8 @@ impl Writers {
         let data = lines.block.get(lines.start..lines.end).unwrap_or_default();
         let settings = Arc::clone(&self.settings);
         let room = self.object(slot)?.line_room(&settings);
-        let wanted = room.take(data);
+        let within = data.get(..room.take(data)).unwrap_or_default();
+        let wanted = self.object(slot)?.until_split(within, &settings);
         if wanted == 0 {
             self.end_frames(slot, books).await?;
             return Ok(lines);
@@ -119,7 +120,8 @@ impl Writers {
             Some(charge) => object.waiting().push_slice(lines.block.slice(lines.start..end), Some(Arc::clone(charge))),
             None => object.waiting().copy(taken),
         }
-        object.accept(count);
+        let is_compressed = object.members.is_some();
+        object.accept(count, !taken.ends_with(b"\n"));
         if lines.of_source {
             books.record(slot, Fate::Written, count, end);
         } else {
@@ -127,6 +129,8 @@ impl Writers {
         }
         if room.is_used_up_by(take) {
             self.end_frames(slot, books).await?;
+        } else if !is_compressed {
+            self.roll_if_due(slot, books).await?;
         }
         Ok(Lines { start: end, resources: lines.resources - resources, ..lines })
     }
@@ -152,13 +156,19 @@ impl Writers {
 
     /// Ends what is open at a frame end: the member if the object is compressed, else the part.
     async fn end_frames(&mut self, slot: Slot, books: &Books) -> Result<()> {
+        let settings = Arc::clone(&self.settings);
         let object = self.object(slot)?;
+        let last = object.is_at_last_part(&settings).then(|| object.must_roll(&settings));
         match &mut object.members {
             Some(members) => {
                 members.close(books.mark(slot));
                 self.collect_members(slot, PENDING_MEMBERS, books).await?;
             }
-            None => object.cut(books.mark(slot)),
+            // Only the object's end ends the last part that the store takes.
+            None => match last {
+                Some(reason) => return self.roll(slot, reason.unwrap_or(SequenceReason::Parts), books).await,
+                None => object.cut(books.mark(slot)),
+            },
         }
         self.roll_if_due(slot, books).await
     }
@@ -216,21 +226,25 @@ impl Writers {
     /// Makes room: sends the largest part that the store takes, else spills the largest, else ends an object. `false`:
     /// there is nothing left to move.
     async fn relieve(&mut self, books: &Books) -> Result<bool> {
-        let least = self.settings.min_part_bytes;
+        let settings = Arc::clone(&self.settings);
+        // A part of fixed size is never sent before it is full, and the last one that the store takes not at all.
+        let least = if settings.part_sizing.is_fixed() { usize::MAX } else { settings.min_part_bytes };
+        let may_be_cut = |object: &OpenObject| object.part.len() >= least && !object.is_at_last_part(&settings);
         if let Some((slot, object)) =
-            self.largest(|object| if object.part.len() < least { 0 } else { object.part.memory_bytes() })
+            self.largest(|object| if may_be_cut(object) { object.part.memory_bytes() } else { 0 })
         {
             object.cut_early(books.mark(slot));
-            self.roll_if_due(slot, books).await?;
             return Ok(true);
         }
-        let area = self.settings.spill.clone();
-        let Some((slot, object)) = self.largest(OpenObject::memory_bytes) else { return Ok(false) };
+        let area = settings.spill.clone();
+        let Some((_, object)) = self.largest(OpenObject::memory_bytes) else { return Ok(false) };
         if area.has_room(object.memory_bytes() as u64) {
             object.spill(&area).await?;
-        } else {
-            self.roll(slot, SequenceReason::Memory, books).await?;
+            return Ok(true);
         }
+        let whole = self.largest(|object| if object.is_mid_line() { 0 } else { object.memory_bytes() });
+        let Some((slot, _)) = whole else { return Ok(false) };
+        self.roll(slot, SequenceReason::Memory, books).await?;
         Ok(true)
     }
 

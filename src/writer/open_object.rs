@@ -235,8 +235,12 @@ impl OpenObject {
             members.close(mark.clone());
         }
         while let Some(members) = &mut self.members {
-            let Some(member) = members.next().await? else { break };
-            self.add_member(member, None, settings);
+            if members.next_bytes().await?.is_none() {
+                break;
+            }
+            if let Some(member) = members.take_ready() {
+                self.add_member(member, None, settings);
+            }
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! All open objects of a job: where lines are appended, and where room is made when memory is short.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,9 +20,10 @@ use crate::cpu::CpuPool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Books, Count, Fate, Slot};
 
-/// Compressed members of one object that may wait for each other: enough to keep the pool busy, few enough to bound
-/// what they hold.
-const PENDING_MEMBERS: usize = 4;
+/// Bytes of budget for which one more member may be compressed at a time. Compressed members are charged when they are
+/// moved into their part, so this bounds what is charged to nobody. It is no matter of cores: what is in an object when
+/// it ends must not depend on them.
+const BUDGET_BYTES_A_MEMBER: usize = 16 << 20;
 
 /// Lines that go to one object, as they stand in a block, each with its line feed.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +63,9 @@ pub(crate) struct Writers {
     courier: Arc<Courier>,
     /// One place for each slot.
     open: Vec<Option<OpenObject>>,
+    /// Whose members are being compressed, in the order in which they were ended.
+    compressing: VecDeque<Slot>,
+    most_compressing: usize,
     closing: JoinSet<ObjectOutcome>,
 }
 
@@ -72,6 +77,11 @@ impl Writers {
         cpu: CpuPool,
         courier: Arc<Courier>,
     ) -> Self {
+        let most_compressing = match settings.split.bytes {
+            // Whether a split is due is known only when the size is.
+            Some(_) => 0,
+            None => (budget.total_bytes() / BUDGET_BYTES_A_MEMBER).max(1),
+        };
         Self {
             settings: Arc::new(settings),
             naming,
@@ -79,6 +89,8 @@ impl Writers {
             cpu,
             courier,
             open: Vec::new(),
+            compressing: VecDeque::new(),
+            most_compressing,
             closing: JoinSet::new(),
         }
     }
@@ -162,7 +174,8 @@ impl Writers {
         match &mut object.members {
             Some(members) => {
                 members.close(books.mark(slot));
-                self.collect_members(slot, PENDING_MEMBERS, books).await?;
+                self.compressing.push_back(slot);
+                self.collect_members(books).await?;
             }
             // Only the object's end ends the last part that the store takes.
             None => match last {
@@ -173,16 +186,27 @@ impl Writers {
         self.roll_if_due(slot, books).await
     }
 
-    /// Moves compressed members into parts until at most `most_pending` wait.
-    async fn collect_members(&mut self, slot: Slot, most_pending: usize, books: &Books) -> Result<()> {
-        loop {
-            let Some(members) = &mut self.object(slot)?.members else { return Ok(()) };
-            let next = if members.pending() > most_pending { members.next().await? } else { members.try_next()? };
-            let Some(member) = next else { return Ok(()) };
-            let charge = Arc::new(self.charge(member.bytes.len(), books).await?);
-            let settings = Arc::clone(&self.settings);
-            self.object(slot)?.add_member(member, Some(&charge), &settings);
+    /// Moves compressed members into parts, in the order in which they were ended, until few enough are left.
+    async fn collect_members(&mut self, books: &Books) -> Result<()> {
+        while self.compressing.len() > self.most_compressing {
+            let Some(slot) = self.compressing.pop_front() else { break };
+            self.collect_member(slot, books).await?;
+            self.roll_if_due(slot, books).await?;
         }
+        Ok(())
+    }
+
+    async fn collect_member(&mut self, slot: Slot, books: &Books) -> Result<()> {
+        let Some(members) = &mut self.object(slot)?.members else { return Ok(()) };
+        let Some(bytes) = members.next_bytes().await? else { return Ok(()) };
+        let charge = Arc::new(self.charge(bytes, books).await?);
+        let settings = Arc::clone(&self.settings);
+        let object = self.object(slot)?;
+        // None if room was made by ending the object, with all its members.
+        if let Some(member) = object.members.as_mut().and_then(Members::take_ready) {
+            object.add_member(member, Some(&charge), &settings);
+        }
+        Ok(())
     }
 
     /// Goes on in the next object of the sequence if the open one is at a limit.
@@ -199,6 +223,7 @@ impl Writers {
         let Some(mut object) = self.open.get_mut(slot.index()).and_then(Option::take) else { return Ok(()) };
         let next = self.new_object(slot, object.content().clone(), object.sequence() + 1, reason);
         let mark = books.mark(slot);
+        self.compressing.retain(|compressing| *compressing != slot);
         object.close_members(&mark, &self.settings).await?;
         self.closing.spawn(object.close(mark, false));
         if let Some(place) = self.open.get_mut(slot.index()) {

@@ -9,5 +9,7 @@
 )]
 
 mod hygiene;
+#[cfg(feature = "testing")]
+mod model;
 mod support;
 mod testdata;

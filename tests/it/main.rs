@@ -13,6 +13,8 @@ mod embed;
 #[cfg(feature = "testing")]
 mod fuzz_replay;
 mod hygiene;
+#[cfg(feature = "testing")]
+mod model;
 #[cfg(feature = "s3")]
 mod s3;
 mod support;

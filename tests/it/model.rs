@@ -296,7 +296,8 @@ fn assert_splits(case: &Case, exported: &Exported) {
                 && next.extension.sequence == own.sequence + 1
                 && next.extension.sequence_reason == "split"
         });
-        let reached = bytes.is_some_and(|most| own.bytes >= most) || resources.is_some_and(|most| file.count >= most);
+        let reached =
+            bytes.is_some_and(|most| own.line_bytes >= most) || resources.is_some_and(|most| file.count >= most);
         let is_last = last[file.resource_type.as_str()] == own.sequence;
         assert!(!next_is_split || reached, "{own:?} was split too early");
         if case.objects.compression == Compression::None {

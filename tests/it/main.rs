@@ -8,6 +8,8 @@
     reason = "a test that can't go on fails, and says where"
 )]
 
+#[cfg(feature = "testing")]
+mod faults;
 mod hygiene;
 #[cfg(feature = "testing")]
 mod model;

@@ -9,6 +9,8 @@ pub(crate) mod naive_cohort;
 mod naive_tests;
 #[cfg(feature = "testing")]
 pub(crate) mod odd_data;
+#[cfg(feature = "testing")]
+pub(crate) mod small_job;
 
 use std::fs;
 use std::path::{Path, PathBuf};

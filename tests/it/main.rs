@@ -10,6 +10,7 @@
 
 #[cfg(feature = "testing")]
 mod embed;
+mod faults;
 #[cfg(feature = "testing")]
 mod fuzz_replay;
 mod hygiene;

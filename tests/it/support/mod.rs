@@ -13,6 +13,8 @@ pub(crate) mod odd_data;
 pub(crate) mod proxy;
 #[cfg(feature = "s3")]
 pub(crate) mod s3_server;
+#[cfg(feature = "testing")]
+pub(crate) mod small_job;
 
 use std::fs;
 use std::path::{Path, PathBuf};

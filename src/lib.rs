@@ -87,6 +87,7 @@ pub mod fhir;
 pub mod filter;
 pub mod job;
 pub mod ledger;
+mod location;
 pub mod request;
 pub mod resource;
 pub mod scope;

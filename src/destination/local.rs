@@ -22,7 +22,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use object_store::PutPayload;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-use self::staged::{Staged, StagedUpload};
+use self::staged::{Staged, StagedUpload, Unclaimed};
 use super::{Capabilities, Destination, ObjectKey, OpenUpload, StoredObject, Upload};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -84,6 +84,10 @@ impl Destination for LocalDestination {
         Capabilities { min_part_bytes: 1, lists_parts: true, lists_uploads: true, ..Capabilities::default() }
     }
 
+    fn flight_bytes(&self, most_bytes: usize) -> usize {
+        most_bytes
+    }
+
     fn url(&self, key: &ObjectKey) -> String {
         let path = self.path(key);
         let path = percent_encode(path.as_os_str().as_encoded_bytes(), URL_PATH);
@@ -94,29 +98,33 @@ impl Destination for LocalDestination {
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] if there is such an object.
+    ///
+    /// # Cancellation
+    /// The staged file is removed again, though perhaps later.
     async fn begin(&self, key: &ObjectKey) -> Result<Box<dyn Upload>> {
         let staged = self.staged(key, &staged::fresh_id()?)?;
-        let upload = files::blocking(move || {
+        let made = files::blocking(move || {
             staged.refuse_existing()?;
-            staged.create()?;
-            Ok(StagedUpload::new(staged))
+            Unclaimed::create(staged)
         });
-        Ok(Box::new(upload.await?))
+        let Some(staged) = made.await?.claim() else { return Err(Error::cancelled()) };
+        Ok(Box::new(StagedUpload::new(staged)))
     }
 
     /// Stores an object by way of a staged file.
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] if there is such an object.
+    ///
+    /// # Cancellation
+    /// Nothing is stored, unless the file is being renamed at that moment.
     async fn put(&self, key: &ObjectKey, payload: PutPayload) -> Result<()> {
         let staged = self.staged(key, &staged::fresh_id()?)?;
-        files::blocking(move || {
+        files::blocking_if_wanted(move |wanted| {
             staged.refuse_existing()?;
-            let stored = staged.store(&payload);
-            if stored.is_err()
-                && let Err(error) = staged.remove()
-            {
-                tracing::warn!(object = %staged.key(), "a staged file is left behind: {error:#}");
+            let stored = staged.store(&payload, wanted);
+            if stored.is_err() {
+                staged.remove_or_warn();
             }
             stored
         })
@@ -349,6 +357,20 @@ mod tests {
         let (_folder, destination) = destination();
         let error = destination.put(&key(".fhir-export-staging/a"), "x".into()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_does_not_become_visible() {
+        let (_folder, destination) = destination();
+        let begun = Unclaimed::create(destination.staged(&key("a"), "0123456789abcdef").unwrap()).unwrap();
+        assert_eq!(entries(destination.folder()), [STAGING_FOLDER]);
+        drop(begun);
+        assert_eq!(entries(destination.folder()), Vec::<String>::new());
+
+        let staged = destination.staged(&key("b"), "0123456789abcdef").unwrap();
+        let error = staged.store(&"x".into(), &files::Wanted::abandoned()).unwrap_err();
+        assert!(error.is_cancelled(), "{error}");
+        assert_eq!(destination.size_bytes(&key("b")).await.unwrap(), None);
     }
 
     #[tokio::test]

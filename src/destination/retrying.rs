@@ -129,6 +129,10 @@ impl<D: Destination + ?Sized + 'static> Destination for Retrying<D> {
         self.destination.capabilities()
     }
 
+    fn flight_bytes(&self, most_bytes: usize) -> usize {
+        self.shared.throttle.allowed(self.destination.flight_bytes(most_bytes))
+    }
+
     fn url(&self, key: &ObjectKey) -> String {
         self.destination.url(key)
     }

@@ -7,13 +7,11 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::block::{Block, Shape};
-use super::buffers::Buffers;
 use super::sift::{Sieve, SiftedBlock};
-use crate::budget::{Permit, Pool, Turn};
+use crate::budget::{Buffers, Permit, Pool, Turn};
 use crate::cpu::{CpuPool, Pending};
 use crate::error::{Error, Result};
 use crate::ledger::Origin;
-use crate::resource::Lines;
 use crate::source::{BlockSink, Buffer, Cursor, Rows};
 
 /// What all ranges of a job share.
@@ -57,26 +55,14 @@ pub(super) struct RangeSink {
     held: Held,
 }
 
-/// Where what comes next begins in its range: bytes of lines, or rows, after a cursor. Whether the cursor is an offset
-/// is known when lines or rows come, not before: a key of a row may be as long as one.
+/// Where what comes next begins in its range.
+///
+/// A cursor is its source's own: whether it is an offset or the place of a row tells only what is handed over behind it.
 #[derive(Debug)]
 struct Start {
     cursor: Cursor,
-    after: u64,
-}
-
-impl Start {
-    fn at(cursor: Cursor) -> Self {
-        Self { cursor, after: 0 }
-    }
-
-    fn of_lines(&self) -> Origin {
-        self.cursor.offset().map_or_else(|| self.of_rows(), |offset| Origin::Offset(offset + self.after))
-    }
-
-    fn of_rows(&self) -> Origin {
-        Origin::Cursor { cursor: Arc::from(self.cursor.as_bytes()), rows: self.after }
-    }
+    /// Bytes of lines, or rows, handed over since.
+    passed: u64,
 }
 
 /// The beginning of a line whose end hasn't come yet.
@@ -88,39 +74,60 @@ enum Held {
     Tail(Vec<u8>),
     /// A line that fills a buffer and goes on.
     Line(Buffer),
-    /// A line over the limit, whose bytes are passed over.
-    TooLong(TooLong),
+    /// A line over the limit, which is passed over.
+    TooLong(Passed),
 }
 
-/// The beginning of a line over the limit.
+/// What has passed of a line over the limit.
 #[derive(Clone, Copy, Debug)]
-struct TooLong {
-    passed_bytes: u64,
-    /// There were blanks only: such a line is no resource, whatever its length.
+struct Passed {
+    bytes: u64,
+    /// Nothing but blanks: if it stays so, the line is no resource, however long.
     is_blank: bool,
 }
 
-impl TooLong {
-    fn begin(bytes: &[u8]) -> Self {
-        Self { passed_bytes: bytes.len() as u64, is_blank: Lines::new(bytes).next().is_none() }
+impl Passed {
+    /// The beginning of a line.
+    fn new(bytes: &[u8]) -> Self {
+        let passed = Self { bytes: 0, is_blank: true };
+        let unmarked = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+        Self { bytes: bytes.len() as u64, ..passed.and(unmarked) }
     }
 
-    fn pass(self, bytes: &[u8]) -> Self {
-        let are_blanks = bytes.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'));
-        Self { passed_bytes: self.passed_bytes + bytes.len() as u64, is_blank: self.is_blank && are_blanks }
+    /// The same with what comes next of the line.
+    fn and(self, bytes: &[u8]) -> Self {
+        let is_blank = self.is_blank && bytes.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'));
+        Self { bytes: self.bytes + bytes.len() as u64, is_blank }
+    }
+}
+
+impl Start {
+    /// Where lines of so many bytes begin; what comes next begins behind them.
+    fn after_lines(&mut self, length_bytes: u64) -> Origin {
+        let origin = Origin::Offset(self.cursor.offset().unwrap_or_default() + self.passed);
+        self.passed += length_bytes;
+        origin
+    }
+
+    /// Where so many rows begin; what comes next begins behind them.
+    fn after_rows(&mut self, rows: u64) -> Origin {
+        let origin = Origin::Cursor { cursor: Arc::from(self.cursor.as_bytes()), rows: self.passed };
+        self.passed += rows;
+        origin
     }
 }
 
 impl RangeSink {
     pub(super) fn new(intake: Arc<Intake>, number: u64, out: mpsc::Sender<Piece>) -> Self {
-        Self { intake, number, out, start: Start::at(Cursor::start()), held: Held::Nothing }
+        let start = Start { cursor: Cursor::start(), passed: 0 };
+        Self { intake, number, out, start, held: Held::Nothing }
     }
 
     /// Ends the range: what is held is its last line.
     pub(super) async fn finish(mut self) -> Result<()> {
         match std::mem::replace(&mut self.held, Held::Nothing) {
             Held::Nothing => Ok(()),
-            Held::TooLong(line) => self.end_line_too_long(line).await,
+            Held::TooLong(passed) => self.end_line_too_long(passed).await,
             Held::Line(buffer) => self.send_lines(buffer).await,
             Held::Tail(tail) => {
                 let mut buffer = self.room_for(tail.len() + 1).await?;
@@ -137,24 +144,22 @@ impl RangeSink {
 
     async fn send(&mut self, buffer: Buffer, shape: Shape) -> Result<()> {
         let (memory, filled, permit) = buffer.into_parts();
-        let (origin, length) = match &shape {
-            Shape::Lines => (self.start.of_lines(), filled),
-            Shape::Rows(marks) => (self.start.of_rows(), marks.len()),
+        let origin = match &shape {
+            Shape::Lines => self.start.after_lines(filled as u64),
+            Shape::Rows(marks) => self.start.after_rows(marks.len() as u64),
         };
-        self.start.after += length as u64;
         let (sieve, limit) = (Arc::clone(&self.intake.sieve), self.intake.line_limit_bytes);
         let block = Block { memory, filled, permit, origin, shape };
         let sifted = self.intake.cpu.run(move || sieve.sift(block, limit));
         self.hand_on(Piece::Block(sifted)).await
     }
 
-    async fn end_line_too_long(&mut self, line: TooLong) -> Result<()> {
-        let (origin, length_bytes) = (self.start.of_lines(), line.passed_bytes);
-        self.start.after += length_bytes + 1;
-        if line.is_blank {
+    async fn end_line_too_long(&mut self, passed: Passed) -> Result<()> {
+        let origin = self.start.after_lines(passed.bytes + 1);
+        if passed.is_blank {
             return Ok(());
         }
-        self.hand_on(Piece::TooLong { origin, length_bytes }).await
+        self.hand_on(Piece::TooLong { origin, length_bytes: passed.bytes }).await
     }
 
     async fn hand_on(&self, piece: Piece) -> Result<()> {
@@ -171,7 +176,7 @@ impl RangeSink {
         let granule = (self.intake.block_bytes / 4).max(1);
         let size_bytes = bytes.max(self.intake.block_bytes).next_multiple_of(granule);
         let permit = self.permit(size_bytes).await?;
-        Ok(Buffer::new(self.intake.buffers.take(size_bytes), 0, permit))
+        Ok(Buffer::new(self.intake.buffers.take_filled(size_bytes), 0, permit))
     }
 
     /// Waits for bytes of the read pool. The range whose turn it is takes all there is; a later one leaves a block to
@@ -231,12 +236,12 @@ impl BlockSink for RangeSink {
     }
 
     async fn lines(&mut self, buffer: Buffer) -> Result<()> {
-        if let Held::TooLong(line) = self.held {
-            return self.pass_over(buffer, line).await;
+        if let Held::TooLong(passed) = self.held {
+            return self.pass_over(buffer, passed).await;
         }
         let Some(last) = memchr::memrchr(b'\n', buffer.filled()) else {
             if buffer.filled().len() > self.intake.line_limit_bytes {
-                self.held = Held::TooLong(TooLong::begin(buffer.filled()));
+                self.held = Held::TooLong(Passed::new(buffer.filled()));
             } else if !buffer.filled().is_empty() {
                 self.held = Held::Line(buffer);
             }
@@ -254,8 +259,7 @@ impl BlockSink for RangeSink {
     }
 
     async fn row_too_long(&mut self, length_bytes: u64) -> Result<()> {
-        let origin = self.start.of_rows();
-        self.start.after += 1;
+        let origin = self.start.after_rows(1);
         self.hand_on(Piece::TooLong { origin, length_bytes }).await
     }
 
@@ -264,7 +268,7 @@ impl BlockSink for RangeSink {
     }
 
     fn at(&mut self, cursor: Cursor) {
-        self.start = Start::at(cursor);
+        self.start = Start { cursor, passed: 0 };
     }
 }
 
@@ -275,7 +279,7 @@ impl RangeSink {
         let (memory, _, permit) = buffer.into_parts();
         if !tail.is_empty() {
             self.held = if tail.len() > self.intake.line_limit_bytes {
-                Held::TooLong(TooLong::begin(&tail))
+                Held::TooLong(Passed::new(&tail))
             } else {
                 Held::Tail(tail)
             };
@@ -284,13 +288,13 @@ impl RangeSink {
     }
 
     /// Looks for the end of a line that is over the limit.
-    async fn pass_over(&mut self, buffer: Buffer, line: TooLong) -> Result<()> {
+    async fn pass_over(&mut self, buffer: Buffer, passed: Passed) -> Result<()> {
         let Some(end) = memchr::memchr(b'\n', buffer.filled()) else {
-            self.held = Held::TooLong(line.pass(buffer.filled()));
+            self.held = Held::TooLong(passed.and(buffer.filled()));
             return Ok(());
         };
         self.held = Held::Nothing;
-        self.end_line_too_long(line.pass(buffer.filled().get(..end).unwrap_or_default())).await?;
+        self.end_line_too_long(passed.and(buffer.filled().get(..end).unwrap_or_default())).await?;
         let (mut memory, filled, permit) = buffer.into_parts();
         memory.copy_within(end + 1..filled, 0);
         self.lines(Buffer::new(memory, filled - end - 1, permit)).await

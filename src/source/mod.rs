@@ -11,6 +11,7 @@ pub mod contract;
 mod cursor;
 pub mod memory;
 pub mod ndjson;
+pub mod open;
 mod row_writer;
 
 use std::collections::BTreeSet;

@@ -61,7 +61,7 @@ pub enum ObjectOutcome {
         /// The object.
         report: ObjectReport,
         /// The books as of its last durable resource, when it holds less than was handed over.
-        sealed: Option<Mark>,
+        sealed: Option<Box<Mark>>,
         /// What was handed over.
         accepted: Count,
     },

@@ -13,5 +13,9 @@ mod embed;
 #[cfg(feature = "testing")]
 mod fuzz_replay;
 mod hygiene;
+#[cfg(feature = "testing")]
+mod model;
+#[cfg(feature = "s3")]
+mod s3;
 mod support;
 mod testdata;

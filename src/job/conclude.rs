@@ -1,7 +1,7 @@
 //! The end of a job: its objects, its books, its manifest.
 
 use std::convert::Infallible;
-use std::time::Duration;
+use std::future::Future;
 
 use object_store::PutPayload;
 
@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::Instant;
 use crate::request::Level;
 use crate::scope::Scope;
-use crate::writer::{Ending, Naming};
+use crate::writer::{Ending, Leftover, Naming};
 
 impl Job {
     /// Ends the objects, closes the books and writes the manifest.
@@ -34,12 +34,18 @@ impl Job {
             Err(error) => Err(error),
         };
         let ending = self.ending(ran.as_ref());
-        let closed = Closed::new(self.end(fanned_out, ending).await);
+        let mut closed = Closed::new(self.end(fanned_out, ending).await);
+        let was_cancelled = self.is_cancelled() && ran.as_ref().is_err_and(Error::is_cancelled);
         // A fault of the store shows itself as a halted job.
         let fault = self.shared.courier.get().and_then(|courier| courier.take_fault());
         let error = match (fault, ran) {
+            // What is sealed is whole, and what is discarded is gone, though a part on its way may have failed.
+            (Some(fault), _) if was_cancelled && fault.kind() != ErrorKind::Fenced => {
+                closed.error.get_or_insert(fault);
+                None
+            }
             (Some(fault), _) => Some(fault),
-            (None, Err(error)) if !(error.is_cancelled() && self.is_cancelled()) => Some(error),
+            (None, Err(error)) if !was_cancelled => Some(error),
             (None, Ok(()) | Err(_)) => None,
         };
         match error {
@@ -110,7 +116,7 @@ impl Job {
     async fn fail(&self, mut closed: Closed, error: Error, naming: &Naming) -> JobReport {
         self.shared.stop.cancel();
         if error.kind() != ErrorKind::Fenced {
-            tidy::discard(self.destination.as_ref(), naming, &mut closed, self.config.closing_timeout).await;
+            tidy::discard(&self.store(), naming, &mut closed).await;
         }
         let state = if self.is_cancelled() { JobState::CancelFailed } else { JobState::Failed };
         self.report(state, closed, Some(error), None)
@@ -124,38 +130,54 @@ impl Job {
         naming: &Naming,
         submitted: &Instant,
     ) -> Result<JobReport> {
+        let store = self.store();
         if ending == Ending::Discard {
-            tidy::discard(self.destination.as_ref(), naming, &mut closed, self.config.closing_timeout).await;
-        } else if self.is_cancelled() {
-            tidy::abort_strays(self.destination.as_ref(), naming, &closed, self.config.closing_timeout).await;
+            tidy::discard(&store, naming, &mut closed).await;
+        } else {
+            tidy::abort_strays(&store, naming, &closed).await;
         }
         let folder = naming.folder();
         let checked = match closed.check() {
-            Ok(()) if closed.leftovers.is_empty() => closed.check_store(self.destination.as_ref(), &folder).await,
+            Ok(()) if closed.leftovers.is_empty() => {
+                self.in_time(&store, closed.check_store(self.destination.as_ref(), &folder)).await
+            }
             checked => checked,
         };
         if let Err(error) = checked {
-            return Ok(self.fail(closed, error, naming).await);
+            return Ok(self.fail_at_last(closed, error, ending, naming).await);
         }
         let state = self.final_state(&closed);
         let manifest = self.manifest(opened, &closed, state, submitted);
         let key = naming.manifest()?;
         let payload = serde_json::to_vec_pretty(&manifest)
             .map_err(|error| Error::new(ErrorKind::Internal, "the manifest can't be written").caused_by(error))?;
-        let stored =
-            tidy::in_time(self.destination.put(&key, PutPayload::from(payload)), self.manifest_timeout()).await;
+        if let Err(error) = self.in_time(&store, self.destination.put(&key, PutPayload::from(payload))).await {
+            let error = error.with("object", &key);
+            // It may be stored all the same, if only the answer was lost.
+            closed.leftovers.push(Leftover { key, upload_id: None });
+            return Ok(self.fail_at_last(closed, error, ending, naming).await);
+        }
         let error = closed.error.take();
-        let mut report = match stored {
-            Ok(()) => self.report(state, closed, error, Some(manifest)),
-            Err(error) => return Ok(self.fail(closed, error, naming).await),
-        };
+        let mut report = self.report(state, closed, error, Some(manifest));
         report.manifest_url = Some(self.destination.url(&key));
         Ok(report)
     }
 
+    fn store(&self) -> tidy::Store<'_> {
+        tidy::Store::new(self.destination.as_ref(), self.config.closing_timeout)
+    }
+
     /// A cancelled job must end though the store doesn't answer; any other waits as long as its requests are retried.
-    fn manifest_timeout(&self) -> Option<Duration> {
-        self.is_cancelled().then_some(self.config.closing_timeout)
+    async fn in_time<T>(&self, store: &tidy::Store<'_>, request: impl Future<Output = Result<T>>) -> Result<T> {
+        if self.is_cancelled() { store.ask(request).await } else { request.await }
+    }
+
+    /// Fails when all objects have ended: a cancelled job keeps those that are sealed, for they are whole.
+    async fn fail_at_last(&self, closed: Closed, error: Error, ending: Ending, naming: &Naming) -> JobReport {
+        if ending == Ending::Seal && error.kind() != ErrorKind::Unbalanced {
+            return self.report(JobState::CancelFailed, closed, Some(error), None);
+        }
+        self.fail(closed, error, naming).await
     }
 
     fn final_state(&self, closed: &Closed) -> JobState {

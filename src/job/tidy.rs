@@ -1,7 +1,10 @@
 //! Leaves nothing behind: removes what a job wrote that isn't to stay.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use futures::stream::{self, StreamExt};
 
 use super::closing::Closed;
 use crate::destination::{Destination, ObjectKey, OpenUpload};
@@ -11,11 +14,50 @@ use crate::writer::{Leftover, Naming};
 /// How often open uploads are looked for: an upload that began as its request was given up may show late.
 const ROUNDS: usize = 3;
 
+/// How many objects are removed side by side.
+const REMOVED_AT_ONCE: usize = 16;
+
+/// A store that is asked again only as long as it answers, so that one that is gone costs one time limit, not one for
+/// each object.
+#[derive(Debug)]
+pub(super) struct Store<'a> {
+    pub(super) destination: &'a dyn Destination,
+    limit: Duration,
+    is_gone: AtomicBool,
+}
+
+impl<'a> Store<'a> {
+    /// Gives up after one request that takes longer than `limit`.
+    pub(super) const fn new(destination: &'a dyn Destination, limit: Duration) -> Self {
+        Self { destination, limit, is_gone: AtomicBool::new(false) }
+    }
+
+    /// Runs a request, in time.
+    pub(super) async fn ask<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+        if self.is_gone.load(Ordering::Relaxed) {
+            return Err(no_answer(self.limit));
+        }
+        match tokio::time::timeout(self.limit, request).await {
+            Ok(result) => result,
+            Err(_) => {
+                self.is_gone.store(true, Ordering::Relaxed);
+                Err(no_answer(self.limit))
+            }
+        }
+    }
+}
+
 /// Removes every object and upload of a job; what can't be removed is left in the report.
-pub(super) async fn discard(destination: &dyn Destination, naming: &Naming, closed: &mut Closed, limit: Duration) {
+pub(super) async fn discard(store: &Store<'_>, naming: &Naming, closed: &mut Closed) {
+    let keys: Vec<ObjectKey> = closed.objects.iter().map(|object| object.key.clone()).collect();
+    let removals = keys.into_iter().map(|key| async move {
+        let removed = store.ask(store.destination.delete(&key)).await;
+        (key, removed)
+    });
+    let removals: Vec<_> = stream::iter(removals).buffer_unordered(REMOVED_AT_ONCE).collect().await;
     let mut removed = Vec::new();
-    for key in closed.objects.iter().map(|object| object.key.clone()).collect::<Vec<_>>() {
-        match in_time(destination.delete(&key), Some(limit)).await {
+    for (key, outcome) in removals {
+        match outcome {
             Ok(()) => removed.push(key),
             Err(error) => closed.leave(Leftover { key, upload_id: None }, error),
         }
@@ -23,17 +65,17 @@ pub(super) async fn discard(destination: &dyn Destination, naming: &Naming, clos
     closed.remove_objects(|key| removed.contains(key));
     let mut still_left = Vec::new();
     for leftover in std::mem::take(&mut closed.leftovers) {
-        if in_time(remove(destination, &leftover), Some(limit)).await.is_err() {
+        if store.ask(remove(store.destination, &leftover)).await.is_err() {
             still_left.push(leftover);
         }
     }
     closed.leftovers = still_left;
-    abort_strays(destination, naming, closed, limit).await;
+    abort_strays(store, naming, closed).await;
 }
 
 /// Aborts uploads of the job that nobody knows any more, such as one whose first answer was lost. What is listed as left
 /// stays: it can be continued.
-pub(super) async fn abort_strays(destination: &dyn Destination, naming: &Naming, closed: &Closed, limit: Duration) {
+pub(super) async fn abort_strays(store: &Store<'_>, naming: &Naming, closed: &Closed) {
     let folder = naming.folder();
     if folder.is_empty() {
         // In the flat layout other uploads of the folder may be somebody else's.
@@ -41,7 +83,7 @@ pub(super) async fn abort_strays(destination: &dyn Destination, naming: &Naming,
     }
     let kept: Vec<ObjectKey> = closed.leftovers.iter().map(|left| left.key.clone()).collect();
     for _ in 0..ROUNDS {
-        match in_time(abort_listed(destination, &folder, &kept), Some(limit)).await {
+        match store.ask(abort_listed(store.destination, &folder, &kept)).await {
             Ok(0) => return,
             Ok(_) => {}
             Err(error) => tracing::warn!(folder, error = format!("{error:#}"), "open uploads can't be looked for"),
@@ -75,14 +117,7 @@ async fn remove(destination: &dyn Destination, left: &Leftover) -> Result<()> {
     destination.delete(&left.key).await
 }
 
-/// Runs a request with a time limit, if there is one.
-pub(super) async fn in_time<T>(request: impl Future<Output = Result<T>>, limit: Option<Duration>) -> Result<T> {
-    let Some(limit) = limit else { return request.await };
-    match tokio::time::timeout(limit, request).await {
-        Ok(result) => result,
-        Err(_) => {
-            let message = format!("the store didn't answer within {} s", limit.as_secs_f64());
-            Err(Error::new(ErrorKind::Store, message).retryable(true))
-        }
-    }
+fn no_answer(limit: Duration) -> Error {
+    let message = format!("the store didn't answer within {} s", limit.as_secs_f64());
+    Error::new(ErrorKind::Store, message).retryable(true)
 }

@@ -43,7 +43,8 @@ const APART: [(&str, &[&str], &[&str]); 4] = [
 
 /// What the faces (`http` and the binary) may name besides `job`, `request` and what the crate's root exports: plain
 /// words, and the doors to sources and destinations. Add an item here only if it is one of these.
-const FACES_MAY_NAME: [&str; 5] = ["error", "fhir", "source::ndjson", "source::open", "destination::open"];
+const FACES_MAY_NAME: [&str; 5] =
+    ["error", "fhir::ResourceType", "source::ndjson::NdjsonSource", "source::open", "destination::open"];
 
 const MAX_LINES: usize = 500;
 

@@ -10,7 +10,14 @@
 
 #[cfg(feature = "cli")]
 mod cli;
+#[cfg(feature = "testing")]
+mod embed;
+mod faults;
+#[cfg(feature = "testing")]
+mod fuzz_replay;
 mod hygiene;
+#[cfg(feature = "testing")]
+mod model;
 #[cfg(feature = "s3")]
 mod s3;
 mod support;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use fhir_export::job::{CountEntry, LedgerEntry, Progress};
+use fhir_export::job::{CountEntry, LedgerEntry};
 use serde::Serialize;
+
+use super::progress::Now;
 
 /// Something that happened, or how far the job is.
 #[derive(Debug, Serialize)]
@@ -19,6 +21,8 @@ pub(crate) enum Event<'a> {
         ranges_done: usize,
         ranges: usize,
         types: Vec<TypeEvent<'a>>,
+        /// Calls to the destination that failed and were repeated.
+        failed_calls: u64,
     },
     /// The job is being cancelled.
     Cancelling { signal: &'a str, on_cancel: &'a str },
@@ -55,18 +59,20 @@ pub(crate) struct Finished<'a> {
 }
 
 impl<'a> Event<'a> {
-    pub(crate) fn progress(progress: &'a Progress, elapsed: Duration) -> Self {
+    pub(crate) fn progress(now: &'a Now) -> Self {
+        let progress = &now.progress;
         let types = progress.types.iter().map(|one| TypeEvent {
             resource_type: one.resource_type.as_str(),
             read: one.row.read.into(),
             written: one.row.written.into(),
         });
         Self::Progress {
-            elapsed_seconds: rounded(elapsed),
+            elapsed_seconds: rounded(now.elapsed),
             range: progress.range.as_deref(),
             ranges_done: progress.ranges_done,
             ranges: progress.ranges,
             types: types.collect(),
+            failed_calls: now.failed_calls,
         }
     }
 

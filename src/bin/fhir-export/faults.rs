@@ -3,6 +3,8 @@
 use fhir_export::Error;
 use fhir_export::request::{Fault, FaultKind};
 
+use super::screen::with_causes;
+
 /// What is wrong with the arguments, as lines to be shown.
 #[derive(Debug, Default)]
 pub(crate) struct Faults(Vec<String>);
@@ -21,7 +23,7 @@ impl Faults {
 
     /// Takes the value, or notes the error.
     pub(crate) fn take<T>(&mut self, name: &str, result: fhir_export::Result<T>) -> Option<T> {
-        result.map_err(|error: Error| self.0.push(format!("{name}: {error:#}"))).ok()
+        result.map_err(|error: Error| self.0.push(format!("{name}: {}", with_causes(&error)))).ok()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

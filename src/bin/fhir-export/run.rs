@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fhir_export::ErrorKind;
-use fhir_export::job::{Exporter, JobControl, JobHandle, JobReport, OnCancel};
+use fhir_export::destination::open::Opened;
+use fhir_export::job::{Exporter, JobControl, JobHandle, JobReport, OnCancel, Progress};
 use tokio::time::MissedTickBehavior;
 
 use super::Exit;
 use super::events::Event;
 use super::output::Output;
 use super::plan::RunPlan;
-use super::progress::View;
+use super::progress::{Now, View};
 use super::screen::Screen;
 use super::signals::Signals;
 use super::summary;
@@ -29,14 +30,16 @@ pub(crate) async fn run(plan: RunPlan, screen: &Screen) -> Exit {
     let on_cancel = plan.config.on_cancel;
     let output = Output::new();
     let view = View::new(plan.progress, screen);
+    let destination = plan.destination.clone();
     let job = match start(plan, &view, &output) {
         Ok(job) => job,
         Err(error) => {
-            screen.error(&format!("{error:#}"));
+            screen.failure(&error);
             return if error.kind() == ErrorKind::Internal { Exit::Failure } else { Exit::Usage };
         }
     };
-    let mut running = Running { control: job.control(), view, output, screen, on_cancel, began: Instant::now() };
+    let mut running =
+        Running { control: job.control(), destination, view, output, screen, on_cancel, began: Instant::now() };
     match running.watch(job, &mut signals).await {
         Some(report) => running.tell(&report, &mut signals).await,
         None => Exit::Cancelled,
@@ -61,6 +64,7 @@ fn start(plan: RunPlan, view: &View, output: &Output) -> fhir_export::Result<Job
 /// A job that runs, and those who watch it.
 struct Running<'s> {
     control: JobControl,
+    destination: Opened,
     view: View,
     output: Output,
     screen: &'s Screen,
@@ -89,9 +93,13 @@ impl Running<'_> {
                     is_cancelled = true;
                     self.cancel(signal);
                 }
-                _ = ticks.tick() => self.view.update(&progress.borrow(), self.began.elapsed(), &self.output),
+                _ = ticks.tick() => self.view.update(&self.now(progress.borrow().clone()), &self.output),
             }
         }
+    }
+
+    fn now(&self, progress: Progress) -> Now {
+        Now { progress, elapsed: self.began.elapsed(), failed_calls: self.destination.retries.total() }
     }
 
     fn cancel(&self, signal: &str) {
@@ -119,11 +127,12 @@ impl Running<'_> {
     async fn tell(mut self, report: &JobReport, signals: &mut Signals) -> Exit {
         let elapsed = self.began.elapsed();
         if self.view.is_events() {
-            self.view.update(&self.control.progress().borrow(), elapsed, &self.output);
+            let now = self.now(self.control.progress().borrow().clone());
+            self.view.update(&now, &self.output);
         }
         self.view.clear();
         if let Some(error) = &report.error {
-            self.screen.error(&format!("{error:#}"));
+            self.screen.failure(error);
         }
         for key in summary::leftovers(report) {
             self.screen.error(&format!("an unfinished upload or object may be left: {key}"));

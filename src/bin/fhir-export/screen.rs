@@ -1,5 +1,6 @@
 //! What goes to stderr: messages, log lines and bars, without running into each other.
 
+use std::error::Error as _;
 use std::io::{self, IsTerminal, Write};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
@@ -50,10 +51,30 @@ impl Screen {
         self.0.suspend(|| eprintln_unless_gone(text));
     }
 
+    /// Says why something failed, with the chain of causes.
+    pub(crate) fn failure(&self, error: &fhir_export::Error) {
+        self.error(&with_causes(error));
+    }
+
     /// Says what went wrong.
     pub(crate) fn error(&self, text: &str) {
         self.say(&format!("error: {text}"));
     }
+}
+
+/// The error and its causes on one line; a cause that an error before it has told already is left out.
+pub(crate) fn with_causes(error: &fhir_export::Error) -> String {
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !told.contains(&text) {
+            told.push_str(": ");
+            told.push_str(&text);
+        }
+        cause = error.source();
+    }
+    told
 }
 
 /// Unlike `eprintln!`, this doesn't panic when nobody reads any more.
@@ -70,5 +91,21 @@ impl Write for Screen {
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use fhir_export::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let low = Error::new(ErrorKind::Store, "reading: refused").caused_by(io::Error::other("refused"));
+        let error = Error::new(ErrorKind::Store, "the manifest can't be read").with("object", "x").caused_by(low);
+        assert_eq!(with_causes(&error), "the manifest can't be read (object: x): reading: refused");
     }
 }

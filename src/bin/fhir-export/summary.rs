@@ -8,6 +8,7 @@ use fhir_export::job::{Count, Exclusion, JobReport, JobState, LedgerEntry, Ledge
 use super::Exit;
 use super::events::{Event, Finished, rounded};
 use super::figures::{counted, duration, each_second, grouped, megabyte_rate, rate};
+use super::screen::with_causes;
 use super::table::Table;
 
 /// How the program ends after a job.
@@ -35,7 +36,7 @@ pub(crate) fn event(report: &JobReport, elapsed: Duration) -> Event<'_> {
         state: report.state.as_str(),
         exit_code: exit(report) as u8,
         manifest_url: report.manifest_url.as_deref(),
-        error: report.error.as_ref().map(|error| format!("{error:#}")),
+        error: report.error.as_ref().map(with_causes),
         elapsed_seconds: rounded(elapsed),
         objects: report.objects.len() as u64,
         bytes: report.objects.iter().map(|object| object.crc.length_bytes()).sum(),

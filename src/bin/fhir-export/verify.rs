@@ -26,7 +26,7 @@ pub(crate) async fn verify(plan: VerifyPlan, screen: &Screen) -> Exit {
             if report.is_ok() { Exit::Success } else { Exit::Failure }
         }
         Err(error) => {
-            screen.error(&format!("{error:#}"));
+            screen.failure(error);
             if error.kind() == ErrorKind::InvalidRequest { Exit::Usage } else { Exit::Failure }
         }
     };

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fhir_export::job::{Count, Progress};
+use fhir_export::job::Count;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::Sum;
+use super::{Now, Sum, failed_calls};
 use crate::figures::{counted, duration, each_second, grouped, megabyte_rate, rate, volume};
 use crate::screen::Screen;
 
@@ -44,7 +44,9 @@ impl Bars {
         Self { screen, all, types: BTreeMap::new(), last: Duration::ZERO }
     }
 
-    pub(super) fn update(&mut self, progress: &Progress, elapsed: Duration) {
+    pub(super) fn update(&mut self, now: &Now) {
+        let Now { progress, elapsed, .. } = now;
+        let elapsed = *elapsed;
         let since_last = elapsed.saturating_sub(self.last);
         self.last = elapsed;
         for one in &progress.types {
@@ -73,12 +75,13 @@ impl Bars {
         self.all.set_length(progress.ranges as u64);
         self.all.set_position(progress.ranges_done as u64);
         self.all.set_message(format!(
-            "files  {} read, {} written, {}, {}, {}",
+            "files  {} read, {} written, {}, {}, {}{}",
             counted(sum.read, "resource"),
             grouped(sum.written),
             volume(sum.bytes),
             megabyte_rate(each_second(sum.bytes, elapsed)),
             duration(elapsed),
+            failed_calls(now),
         ));
     }
 

@@ -19,6 +19,15 @@ const EVENTS_PERIOD: Duration = Duration::from_millis(500);
 /// Of nothing: any.
 const NO_PERIOD: Duration = Duration::from_secs(3600);
 
+/// How far a job is now.
+#[derive(Debug)]
+pub(crate) struct Now {
+    pub(crate) progress: Progress,
+    pub(crate) elapsed: Duration,
+    /// Calls to the destination that failed and were repeated.
+    pub(crate) failed_calls: u64,
+}
+
 /// The way in which progress is shown.
 #[derive(Debug)]
 pub(crate) enum View {
@@ -50,12 +59,12 @@ impl View {
     }
 
     /// Shows how far the job is.
-    pub(crate) fn update(&mut self, progress: &Progress, elapsed: Duration, output: &Output) {
+    pub(crate) fn update(&mut self, now: &Now, output: &Output) {
         match self {
-            Self::Bars(bars) => bars.update(progress, elapsed),
-            Self::Plain(_) if elapsed < PLAIN_PERIOD => {}
-            Self::Plain(screen) => screen.say(&line(progress, elapsed)),
-            Self::Events => output.offer(Event::progress(progress, elapsed).line()),
+            Self::Bars(bars) => bars.update(now),
+            Self::Plain(_) if now.elapsed < PLAIN_PERIOD => {}
+            Self::Plain(screen) => screen.say(&line(now)),
+            Self::Events => output.offer(Event::progress(now).line()),
             Self::Silent => {}
         }
     }
@@ -92,21 +101,35 @@ impl Sum {
 }
 
 /// One line about everything.
-fn line(progress: &Progress, elapsed: Duration) -> String {
+fn line(now: &Now) -> String {
+    let Now { progress, elapsed, .. } = now;
     let sum = Sum::of(progress);
-    let mut line = format!(
-        "{}: {} read, {} written, {}, {}, {} of {} done",
-        duration(elapsed),
-        counted(sum.read, "resource"),
-        grouped(sum.written),
-        volume(sum.bytes),
-        megabyte_rate(each_second(sum.bytes, elapsed)),
-        progress.ranges_done,
-        counted(progress.ranges as u64, "file"),
-    );
+    let mut line = format!("{}: ", duration(*elapsed));
+    if progress.ranges == 0 {
+        line.push_str("looking at source and destination");
+    } else {
+        line.push_str(&format!(
+            "{} read, {} written, {}, {}, {} of {} done",
+            counted(sum.read, "resource"),
+            grouped(sum.written),
+            volume(sum.bytes),
+            megabyte_rate(each_second(sum.bytes, *elapsed)),
+            progress.ranges_done,
+            counted(progress.ranges as u64, "file"),
+        ));
+    }
     if let Some(range) = &progress.range {
         line.push_str(", now ");
         line.push_str(range);
     }
+    line.push_str(&failed_calls(now));
     line
+}
+
+/// What is told of failed calls, if there were any.
+fn failed_calls(now: &Now) -> String {
+    if now.failed_calls == 0 {
+        return String::new();
+    }
+    format!(", {} to the destination failed and repeated", counted(now.failed_calls, "call"))
 }

@@ -9,6 +9,8 @@
 )]
 
 #[cfg(feature = "testing")]
+mod cancel;
+#[cfg(feature = "testing")]
 mod faults;
 mod hygiene;
 #[cfg(feature = "testing")]

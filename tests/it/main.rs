@@ -9,7 +9,10 @@
 )]
 
 #[cfg(feature = "testing")]
+mod cancel;
+#[cfg(feature = "testing")]
 mod embed;
+#[cfg(feature = "testing")]
 mod faults;
 #[cfg(feature = "testing")]
 mod fuzz_replay;

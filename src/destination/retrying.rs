@@ -197,7 +197,7 @@ fn in_time(pieces: BoxStream<'static, Result<Bytes>>, shared: Shared) -> BoxStre
             Some((piece, rest))
         }
     };
-    stream::unfold(Some(pieces), next).boxed()
+    stream::unfold(Some(pieces), next).fuse().boxed()
 }
 
 struct RetryingUpload<D: ?Sized> {
@@ -471,5 +471,12 @@ mod tests {
         let read: Vec<_> = in_time(pieces, retrying(judge()).shared).collect().await;
         assert_eq!(read.len(), 2);
         assert!(read[0].is_ok() && read[1].as_ref().unwrap_err().is_retryable());
+    }
+
+    #[tokio::test]
+    async fn a_read_that_is_over_stays_over() {
+        let mut read = in_time(stream::iter([Ok(Bytes::from("a"))]).boxed(), retrying(judge()).shared);
+        assert!(read.next().await.unwrap().is_ok());
+        assert!(read.next().await.is_none() && read.next().await.is_none());
     }
 }

@@ -35,7 +35,12 @@ impl Job {
         };
         let ending = self.ending(ran.as_ref());
         let mut closed = Closed::new(self.end(fanned_out, ending).await);
-        let was_cancelled = self.is_cancelled() && ran.as_ref().is_err_and(Error::is_cancelled);
+        let ending = match ending {
+            // It was cancelled when everything was read.
+            Ending::Finish if self.is_discarded() => Ending::Discard,
+            ending => ending,
+        };
+        let was_cancelled = self.is_cancelled() && ran.as_ref().err().is_none_or(Error::is_cancelled);
         // A fault of the store shows itself as a halted job.
         let fault = self.shared.courier.get().and_then(|courier| courier.take_fault());
         let error = match (fault, ran) {
@@ -75,38 +80,43 @@ impl Job {
         Ok(())
     }
 
+    /// What becomes of the objects if the job is cancelled.
+    fn on_cancel(&self) -> OnCancel {
+        self.shared.on_cancel().unwrap_or(self.config.on_cancel)
+    }
+
+    fn is_discarded(&self) -> bool {
+        self.is_cancelled() && self.on_cancel() == OnCancel::Discard
+    }
+
     fn ending(&self, ran: Result<&(), &Error>) -> Ending {
         match ran {
             Ok(()) => Ending::Finish,
-            Err(error) if error.is_cancelled() && self.is_cancelled() => {
-                match self.shared.on_cancel().unwrap_or(self.config.on_cancel) {
-                    OnCancel::Seal => Ending::Seal,
-                    OnCancel::Discard => Ending::Discard,
-                }
-            }
+            Err(error) if error.is_cancelled() && self.is_cancelled() => match self.on_cancel() {
+                OnCancel::Seal => Ending::Seal,
+                OnCancel::Discard => Ending::Discard,
+            },
             Err(_) => Ending::Discard,
         }
     }
 
     async fn end(&self, fanned_out: FannedOut, ending: Ending) -> Ended {
-        if self.is_cancelled() {
-            self.shared.become_state(JobState::CancelInProgress);
-        }
         if ending == Ending::Discard {
             self.shared.stop.cancel();
-            self.shared.halt.cancel();
         }
         let stop_requests = async {
-            // While objects are finished the job is halted by a cancellation or by a fault, after which nothing is kept.
+            // A job is halted by a cancellation or by a fault, after which nothing is kept.
             self.shared.halt.cancelled().await;
             if self.is_cancelled() {
-                tokio::time::sleep(self.config.seal_timeout).await;
+                self.shared.become_state(JobState::CancelInProgress);
+                if self.on_cancel() == OnCancel::Seal {
+                    tokio::time::sleep(self.config.seal_timeout).await;
+                }
             }
             self.shared.stop.cancel();
             std::future::pending::<Infallible>().await
         };
         tokio::select! {
-            biased;
             ended = fanned_out.end(ending) => ended,
             never = stop_requests => match never {},
         }
@@ -134,6 +144,9 @@ impl Job {
         if ending == Ending::Discard {
             tidy::discard(&store, naming, &mut closed).await;
         } else {
+            if self.is_cancelled() {
+                tidy::seal(&store, &mut closed, ending == Ending::Finish).await;
+            }
             tidy::abort_strays(&store, naming, &closed).await;
         }
         let folder = naming.folder();
@@ -146,15 +159,22 @@ impl Job {
         if let Err(error) = checked {
             return Ok(self.fail_at_last(closed, error, ending, naming).await);
         }
+        if ending != Ending::Discard && self.is_discarded() {
+            // It was cancelled in the meantime.
+            tidy::discard(&store, naming, &mut closed).await;
+        }
         let state = self.final_state(&closed);
         let manifest = self.manifest(opened, &closed, state, submitted);
         let key = naming.manifest()?;
         let payload = serde_json::to_vec_pretty(&manifest)
             .map_err(|error| Error::new(ErrorKind::Internal, "the manifest can't be written").caused_by(error))?;
+        let was_gone = store.is_gone();
         if let Err(error) = self.in_time(&store, self.destination.put(&key, PutPayload::from(payload))).await {
             let error = error.with("object", &key);
-            // It may be stored all the same, if only the answer was lost.
-            closed.leftovers.push(Leftover { key, upload_id: None });
+            if !was_gone {
+                // It may be stored all the same, if only the answer was lost.
+                closed.leftovers.push(Leftover { key, upload_id: None });
+            }
             return Ok(self.fail_at_last(closed, error, ending, naming).await);
         }
         let error = closed.error.take();

@@ -134,6 +134,7 @@ impl Job {
             budget.flight.clone(),
             self.shared.halt.clone(),
             self.shared.stop.clone(),
+            self.shared.cancelled.clone(),
             self.config.closing_timeout,
         ));
         // Only this job sets it, once.

@@ -32,9 +32,14 @@ impl<'a> Store<'a> {
         Self { destination, limit, is_gone: AtomicBool::new(false) }
     }
 
+    /// Whether it has left a request without an answer.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Relaxed)
+    }
+
     /// Runs a request, in time.
     pub(super) async fn ask<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
-        if self.is_gone.load(Ordering::Relaxed) {
+        if self.is_gone() {
             return Err(no_answer(self.limit));
         }
         match tokio::time::timeout(self.limit, request).await {
@@ -49,7 +54,27 @@ impl<'a> Store<'a> {
 
 /// Removes every object and upload of a job; what can't be removed is left in the report.
 pub(super) async fn discard(store: &Store<'_>, naming: &Naming, closed: &mut Closed) {
-    let keys: Vec<ObjectKey> = closed.objects.iter().map(|object| object.key.clone()).collect();
+    let keys = closed.objects.iter().map(|object| object.key.clone()).collect();
+    delete(store, keys, closed).await;
+    let mut still_left = Vec::new();
+    for leftover in std::mem::take(&mut closed.leftovers) {
+        if store.ask(remove(store.destination, &leftover)).await.is_err() {
+            still_left.push(leftover);
+        }
+    }
+    closed.leftovers = still_left;
+    abort_strays(store, naming, closed).await;
+}
+
+/// Removes the sealed objects that come behind one that isn't whole, and says of the others where their type goes on.
+pub(super) async fn seal(store: &Store<'_>, closed: &mut Closed, is_read_to_end: bool) {
+    let keys = closed.behind_gaps();
+    delete(store, keys, closed).await;
+    closed.mark_partial(is_read_to_end);
+}
+
+/// Removes objects and counts them as cut.
+async fn delete(store: &Store<'_>, keys: Vec<ObjectKey>, closed: &mut Closed) {
     let removals = keys.into_iter().map(|key| async move {
         let removed = store.ask(store.destination.delete(&key)).await;
         (key, removed)
@@ -63,14 +88,6 @@ pub(super) async fn discard(store: &Store<'_>, naming: &Naming, closed: &mut Clo
         }
     }
     closed.remove_objects(|key| removed.contains(key));
-    let mut still_left = Vec::new();
-    for leftover in std::mem::take(&mut closed.leftovers) {
-        if store.ask(remove(store.destination, &leftover)).await.is_err() {
-            still_left.push(leftover);
-        }
-    }
-    closed.leftovers = still_left;
-    abort_strays(store, naming, closed).await;
 }
 
 /// Aborts uploads of the job that nobody knows any more, such as one whose first answer was lost. What is listed as left

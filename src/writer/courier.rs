@@ -30,6 +30,8 @@ pub(crate) struct Courier {
     pub(crate) halt: CancellationToken,
     /// No more requests are made: sealing has taken too long, or nothing is to be kept.
     pub(crate) stop: CancellationToken,
+    /// The job was cancelled: what is durable is kept, whatever happens to the rest.
+    pub(super) cancelled: CancellationToken,
     /// How long the requests that end an object may take when the job ends early.
     closing_timeout: Duration,
     fault: Mutex<Option<Error>>,
@@ -50,6 +52,7 @@ impl Courier {
         flight: Pool,
         halt: CancellationToken,
         stop: CancellationToken,
+        cancelled: CancellationToken,
         closing_timeout: Duration,
     ) -> Self {
         Self {
@@ -60,6 +63,7 @@ impl Courier {
             left: Notify::new(),
             halt,
             stop,
+            cancelled,
             closing_timeout,
             fault: Mutex::new(None),
             durable: Mutex::new(BTreeMap::new()),

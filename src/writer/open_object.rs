@@ -190,10 +190,7 @@ impl OpenObject {
         let (object, courier) = (Arc::clone(&self.object), Arc::clone(&self.courier));
         self.sending.spawn(async move {
             match object.send_part(number, queued, count, mark).await {
-                Ok(part) => {
-                    courier.durable(&object.content, part.count);
-                    Some(part)
-                }
+                Ok(part) => Some(part),
                 Err(error) => {
                     courier.report(error);
                     None
@@ -243,10 +240,13 @@ impl OpenObject {
             if self.next_number == 1 { self.put_whole().await } else { self.complete_whole(mark.clone()).await };
         match closed {
             Ok(report) if partial => self.sealed(report, mark),
-            Ok(report) => ObjectOutcome::Visible { report, sealed: None, accepted: self.accepted },
+            Ok(report) => ObjectOutcome::Visible { report, mark: Box::new(mark), accepted: self.accepted },
             Err(_) if partial || self.courier.is_sealing() => self.complete_durable().await,
             Err(error) => {
                 self.courier.report(error);
+                if self.courier.cancelled.is_cancelled() {
+                    return self.complete_durable().await;
+                }
                 self.abandon().await
             }
         }
@@ -254,7 +254,7 @@ impl OpenObject {
 
     fn sealed(&self, mut report: ObjectReport, mark: Mark) -> ObjectOutcome {
         report.partial = Some(mark.position.clone());
-        ObjectOutcome::Visible { report, sealed: Some(Box::new(mark)), accepted: self.accepted }
+        ObjectOutcome::Visible { report, mark: Box::new(mark), accepted: self.accepted }
     }
 
     async fn put_whole(&mut self) -> Result<ObjectReport> {
@@ -322,12 +322,17 @@ impl OpenObject {
     }
 
     fn nothing(&self) -> ObjectOutcome {
-        ObjectOutcome::Nothing { content: self.object.content.clone(), accepted: self.accepted }
+        ObjectOutcome::Nothing {
+            content: self.object.content.clone(),
+            sequence: self.object.sequence,
+            accepted: self.accepted,
+        }
     }
 
     fn failed(&self, error: Error) -> ObjectOutcome {
         ObjectOutcome::Failed {
             content: self.object.content.clone(),
+            sequence: self.object.sequence,
             accepted: self.accepted,
             left: Leftover { key: self.object.key.clone(), upload_id: self.object.upload_id() },
             error: self.object.name(error),

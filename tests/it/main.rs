@@ -11,7 +11,10 @@
 #[cfg(feature = "cli")]
 mod cli;
 #[cfg(feature = "testing")]
+mod cancel;
+#[cfg(feature = "testing")]
 mod embed;
+#[cfg(feature = "testing")]
 mod faults;
 #[cfg(feature = "testing")]
 mod fuzz_replay;

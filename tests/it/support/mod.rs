@@ -4,9 +4,13 @@
 pub(crate) mod crc64;
 #[cfg(feature = "testing")]
 pub(crate) mod exported;
+#[cfg(feature = "testing")]
+pub(crate) mod generated_source;
 pub(crate) mod naive;
 pub(crate) mod naive_cohort;
 mod naive_tests;
+#[cfg(feature = "testing")]
+pub(crate) mod null_destination;
 #[cfg(feature = "testing")]
 pub(crate) mod odd_data;
 #[cfg(feature = "s3")]

@@ -125,8 +125,11 @@ impl Accumulator {
     pub(super) async fn into_payload(mut self) -> Result<PutPayload> {
         self.freeze_batch();
         let spilled = match self.spilled.take() {
-            Some(spilled) => Some(blocking(move || spilled.load()).await?),
-            None => None,
+            Some(spilled) => {
+                let room = spilled.room();
+                blocking(move || spilled.load(room)).await?
+            }
+            None => Vec::new(),
         };
         Ok(spilled.into_iter().chain(self.segments.into_iter().map(Segment::into_bytes)).collect())
     }
@@ -136,7 +139,8 @@ impl Accumulator {
         self.freeze_batch();
         let mut chunks = Vec::with_capacity(self.segments.len() + 1);
         if let Some(spilled) = self.spilled.take() {
-            chunks.push(spilled.load()?);
+            let room = spilled.room();
+            chunks.extend(spilled.load(room)?);
         }
         chunks.extend(self.segments.into_iter().map(Segment::into_bytes));
         Ok(chunks)

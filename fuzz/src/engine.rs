@@ -23,6 +23,7 @@ const MOST_TYPES: usize = 256;
 
 /// How a job is run: the first four bytes of an input.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a bit of the input")]
 struct Setting {
     rows: bool,
     patients_only: bool,

@@ -42,7 +42,7 @@ fn is_role(text: &str) -> bool {
     let pieces: Vec<&str> = text.splitn(6, ':').collect();
     let ["arn", partition, "iam", "", account, resource] = pieces.as_slice() else { return false };
     let partition_fits = match partition.strip_prefix("aws") {
-        Some(rest) => rest.is_empty() || (rest.starts_with('-') && rest.len() > 1 && !rest.contains(|c| c == ':')),
+        Some(rest) => rest.is_empty() || (rest.starts_with('-') && rest.len() > 1 && !rest.contains(':')),
         None => false,
     };
     let path = resource.strip_prefix("role/").unwrap_or_default();

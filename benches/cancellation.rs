@@ -16,7 +16,7 @@ use support::{DroppingStore, Hospital, Machine, PIECE_BYTES, Quantiles, Repeated
 use tokio::runtime::Runtime;
 
 /// How long sealing may take in the rows with a store that stalls; the rows' time to the end is made of it.
-const PATIENCE: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// One situation to cancel in.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +45,7 @@ const SITUATIONS: [Situation; 5] = [
     Situation { name: "parts stall, seal", stall: Stall::Parts(4), ..UNDER_LOAD },
     Situation {
         name: "store stalls, seal fails",
+        cancels: 50,
         stall: Stall::Everything(4),
         ends_in: JobState::CancelFailed,
         ..UNDER_LOAD

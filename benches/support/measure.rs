@@ -66,9 +66,14 @@ impl Meter {
         speeds.get(speeds.len() / 2).copied().unwrap_or_default()
     }
 
+    /// Whether nothing was measured, because a filter left it out.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.speeds.is_empty()
+    }
+
     /// Prints what was measured.
     pub(crate) fn report(&self, name: &str) {
-        if self.speeds.is_empty() {
+        if self.is_empty() {
             return;
         }
         let (speed, cpu) = (self.gigabytes_per_second(), self.cpu_seconds_per_gigabyte());

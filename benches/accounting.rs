@@ -11,7 +11,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use fhir_export::job::Config;
 use fhir_export::ledger::{Books, Count, Fate, Notes, Origin, Slot, TypeTable};
 use fhir_export::resource::{Lines, References, ScanPlan, scan};
-use support::{DroppingStore, Export, Hospital, Machine, PIECE_BYTES, RepeatedSource, giga};
+use support::{DroppingStore, Export, Hospital, Machine, PIECE_BYTES, Quantiles, RepeatedSource, giga};
 
 /// Bytes of a block, and of the parts that a mark is taken for.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -102,12 +102,14 @@ fn share(name: &str, piece: Bytes, blocks: &[Runs]) {
     for _ in 0..8 {
         export.run(DroppingStore::new());
     }
-    let (range, rounds) = (Arc::from("range"), 50);
-    let begun = Instant::now();
-    for _ in 0..rounds {
+    let range = Arc::from("range");
+    let round = |_| {
+        let begun = Instant::now();
         black_box(keep_books(&range, blocks));
-    }
-    let ledger = begun.elapsed().as_secs_f64() / f64::from(rounds) / giga(piece_bytes);
+        begun.elapsed()
+    };
+    let rounds = Quantiles::of((0..101).map(round).collect());
+    let ledger = rounds.at(0.5).as_secs_f64() / giga(piece_bytes);
     let job = export.meter.cpu_seconds_per_gigabyte();
     let runs: usize = blocks.iter().map(Vec::len).sum();
     support::row(

@@ -16,7 +16,10 @@ use support::{DroppingStore, Hospital, Machine, PIECE_BYTES, Quantiles, Repeated
 use tokio::runtime::Runtime;
 
 /// How long sealing may take in the rows with a store that stalls; the rows' time to the end is made of it.
-const PATIENCE: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_millis(10);
+
+/// Bytes that a job has read when it counts as busy: a quarter of its budget.
+const BUSY_BYTES: u64 = 16 << 20;
 
 /// One situation to cancel in.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +48,7 @@ const SITUATIONS: [Situation; 5] = [
     Situation { name: "parts stall, seal", stall: Stall::Parts(4), ..UNDER_LOAD },
     Situation {
         name: "store stalls, seal fails",
+        cancels: 50,
         stall: Stall::Everything(4),
         ends_in: JobState::CancelFailed,
         ..UNDER_LOAD
@@ -93,12 +97,15 @@ fn cancel(runtime: &Runtime, piece: &Bytes, situation: &Situation, index: usize)
     let store = DroppingStore::with(situation.bytes_per_second, situation.stall);
     let exporter = Exporter::builder().source(Arc::new(source)).destination(Arc::new(store)).config(config);
     let exporter = exporter.build().unwrap();
-    // Never the same moment of a block: from 30 ms to 60 ms, in an order that has no rhythm.
-    let busy = Duration::from_millis(30) + Duration::from_micros((index as u64 * 7919) % 30_000);
+    // Never the same moment of a block: up to 20 ms after the job is busy, in an order that has no rhythm.
+    let moment = Duration::from_micros((index as u64 * 7919) % 20_000);
     let (cancelled, report) = runtime.block_on(async {
         let job = exporter.start(ExportRequest::new(Level::System)).unwrap();
         let control = job.control();
-        tokio::time::sleep(busy).await;
+        while reads.bytes() < BUSY_BYTES {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(moment).await;
         let mut states = control.states();
         let asked = Instant::now();
         assert!(control.cancel(), "the job has no end of its own");

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement::WallTime};
+use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use fhir_export::fhir::Instant;
 use fhir_export::resource::{Compartment, Lines, References, ScanPlan, scan};
-use support::{Hospital, Machine, PIECE_BYTES, real_data};
+use serde::de::IgnoredAny;
+use support::{Hospital, Machine, Meter, PIECE_BYTES, real_data};
 
 fn main() {
     Machine::describe();
@@ -58,9 +59,7 @@ fn lines(criterion: &mut Criterion, data: &[(&str, Bytes)]) {
     let mut group = criterion.benchmark_group("lines");
     for (name, bytes) in data {
         group.throughput(Throughput::Bytes(bytes.len() as u64));
-        group.bench_function(*name, |bencher| {
-            bencher.iter(|| Lines::new(bytes).map(|line| line.len_bytes()).sum::<usize>());
-        });
+        pass(&mut group, name, bytes, |line| !line.is_empty());
     }
     group.finish();
 }
@@ -69,15 +68,13 @@ fn scans(criterion: &mut Criterion, data: &[(&str, Bytes)]) {
     let mut group = criterion.benchmark_group("scan");
     for (name, bytes) in data {
         group.throughput(Throughput::Bytes(bytes.len() as u64));
-        scan_all(&mut group, BenchmarkId::new("system", name), bytes, &ScanPlan::default());
+        scan_all(&mut group, &format!("system/{name}"), bytes, &ScanPlan::default());
         let patient = ScanPlan::with_references(Arc::new(Compartment::r4_patient()));
-        scan_all(&mut group, BenchmarkId::new("patient", name), bytes, &patient);
-        group.bench_function(BenchmarkId::new("yardstick serde_json IgnoredAny", name), |bencher| {
-            bencher.iter(|| each_line(bytes, |line| serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok()));
+        scan_all(&mut group, &format!("patient/{name}"), bytes, &patient);
+        pass(&mut group, &format!("yardstick serde_json IgnoredAny/{name}"), bytes, |line| {
+            serde_json::from_slice::<IgnoredAny>(line).is_ok()
         });
-        group.bench_function(BenchmarkId::new("yardstick UTF-8 check", name), |bencher| {
-            bencher.iter(|| each_line(bytes, |line| std::str::from_utf8(line).is_ok()));
-        });
+        pass(&mut group, &format!("yardstick UTF-8 check/{name}"), bytes, |line| std::str::from_utf8(line).is_ok());
     }
     group.finish();
 }
@@ -90,26 +87,32 @@ fn one_type(criterion: &mut Criterion) {
     for name in ["Observation", "ExplanationOfBenefit", "DocumentReference"] {
         let bytes = Hospital::one_type(name, PIECE_BYTES);
         group.throughput(Throughput::Bytes(bytes.len() as u64));
-        scan_all(&mut group, BenchmarkId::new("patient", name), &bytes, &plan);
+        scan_all(&mut group, &format!("patient/{name}"), &bytes, &plan);
     }
     group.finish();
 }
 
-fn scan_all(group: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, bytes: &Bytes, plan: &ScanPlan) {
+fn scan_all(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, bytes: &Bytes, plan: &ScanPlan) {
     let mut references = References::new();
-    group.bench_function(id, |bencher| {
-        bencher.iter(|| each_line(bytes, |line| scan(black_box(line), plan, &mut references).is_ok()));
-    });
+    pass(group, name, bytes, |line| scan(line, plan, &mut references).is_ok());
 }
 
-/// How many lines pass; all must.
-fn each_line(bytes: &[u8], mut passes: impl FnMut(&[u8]) -> bool) -> usize {
-    let mut count = 0;
+/// Measures something that every line of the data passes.
+fn pass(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, bytes: &Bytes, mut passes: impl FnMut(&[u8]) -> bool) {
+    let mut meter = Meter::default();
+    group.bench_function(name, |bencher| {
+        bencher.iter_custom(|rounds| {
+            let all = || (0..rounds).for_each(|_| each_line(bytes, &mut passes));
+            meter.run(rounds * bytes.len() as u64, all).1
+        });
+    });
+    meter.report(name);
+}
+
+fn each_line(bytes: &[u8], passes: &mut impl FnMut(&[u8]) -> bool) {
     for line in Lines::new(bytes) {
-        assert!(passes(line.resource_of(bytes)), "the data holds resources only");
-        count += 1;
+        assert!(passes(black_box(line.resource_of(bytes))), "the data holds resources only");
     }
-    count
 }
 
 fn instants(criterion: &mut Criterion) {

@@ -94,7 +94,7 @@ fn compressed_folder(plain: &Path) -> TempDir {
         let mut name = path.file_name().unwrap().to_owned();
         name.push(".gz");
         let file = std::fs::File::create(folder.path().join(name)).unwrap();
-        let mut encoder = GzEncoder::new(file, flate2::Compression::new(3));
+        let mut encoder = GzEncoder::new(file, flate2::Compression::fast());
         encoder.write_all(&std::fs::read(path).unwrap()).unwrap();
         encoder.finish().unwrap();
     }

@@ -36,7 +36,8 @@ pub(crate) fn row(name: &str, figures: &fmt::Arguments<'_>) {
 /// Wall and CPU time of runs over a known number of bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
-    walls: Vec<Duration>,
+    /// Gigabytes a second of each run.
+    speeds: Vec<f64>,
     cpu: Duration,
     bytes: u64,
 }
@@ -48,7 +49,7 @@ impl Meter {
         let result = work();
         let wall = begun.elapsed();
         self.cpu += cpu_time().saturating_sub(cpu);
-        self.walls.push(wall);
+        self.speeds.push(giga(bytes) / wall.as_secs_f64());
         self.bytes += bytes;
         (result, wall)
     }
@@ -60,17 +61,23 @@ impl Meter {
 
     /// Gigabytes a second of the median run.
     pub(crate) fn gigabytes_per_second(&self) -> f64 {
-        let each = giga(self.bytes) / self.walls.len() as f64;
-        each / Quantiles::of(self.walls.clone()).at(0.5).as_secs_f64()
+        let mut speeds = self.speeds.clone();
+        speeds.sort_by(f64::total_cmp);
+        speeds.get(speeds.len() / 2).copied().unwrap_or_default()
+    }
+
+    /// Whether nothing was measured, because a filter left it out.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.speeds.is_empty()
     }
 
     /// Prints what was measured.
     pub(crate) fn report(&self, name: &str) {
-        if self.walls.is_empty() {
+        if self.is_empty() {
             return;
         }
         let (speed, cpu) = (self.gigabytes_per_second(), self.cpu_seconds_per_gigabyte());
-        row(name, &format_args!("{speed:6.2} GB/s {cpu:7.3} CPU s/GB  (median of {})", self.walls.len()));
+        row(name, &format_args!("{speed:6.2} GB/s {cpu:7.3} CPU s/GB  (median of {})", self.speeds.len()));
     }
 }
 

@@ -8,10 +8,10 @@
     reason = "a test that can't go on fails, and says where"
 )]
 
-#[cfg(feature = "cli")]
-mod cli;
 #[cfg(feature = "testing")]
 mod cancel;
+#[cfg(feature = "cli")]
+mod cli;
 #[cfg(feature = "testing")]
 mod embed;
 #[cfg(feature = "testing")]

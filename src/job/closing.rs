@@ -1,13 +1,13 @@
 //! The closing balance: a job completes only if its books balance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::destination::{Destination, ObjectKey};
 use crate::engine::Ended;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::ResourceType;
 use crate::ledger::{Count, LedgerRow, Position};
-use crate::writer::{Content, Leftover, ObjectOutcome, ObjectReport};
+use crate::writer::{Content, Leftover, Naming, ObjectOutcome, ObjectReport};
 
 /// The books of a job whose objects have ended.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(super) struct Closed {
     places: BTreeMap<ObjectKey, Position>,
     /// The first of each content's objects that doesn't hold all that was handed to it.
     gaps: BTreeMap<Content, u32>,
+    /// Every object that was begun, by content and sequence.
+    begun: Vec<(Content, u32)>,
 }
 
 impl Closed {
@@ -51,6 +53,7 @@ impl Closed {
             cut: Count::default(),
             places: BTreeMap::new(),
             gaps: BTreeMap::new(),
+            begun: Vec::new(),
         };
         for outcome in ended.outcomes {
             closed.settle(outcome);
@@ -60,6 +63,7 @@ impl Closed {
     }
 
     fn settle(&mut self, outcome: ObjectOutcome) {
+        self.begun.push((outcome.content().clone(), outcome.sequence()));
         self.cut_to(outcome.content(), outcome.accepted(), outcome.durable());
         if outcome.durable() != outcome.accepted() {
             let first = self.gaps.entry(outcome.content().clone()).or_insert(outcome.sequence());
@@ -85,6 +89,11 @@ impl Closed {
         {
             row.cut(cut);
         }
+    }
+
+    /// Keys of all objects that were begun.
+    pub(super) fn begun(&self, naming: &Naming) -> BTreeSet<ObjectKey> {
+        self.begun.iter().filter_map(|(content, sequence)| naming.object(content, *sequence).ok()).collect()
     }
 
     /// Keys of objects that come behind one that isn't whole: what is kept of a type goes from its beginning to one place.

@@ -94,13 +94,12 @@ async fn delete(store: &Store<'_>, keys: Vec<ObjectKey>, closed: &mut Closed) {
 /// stays: it can be continued.
 pub(super) async fn abort_strays(store: &Store<'_>, naming: &Naming, closed: &Closed) {
     let folder = naming.folder();
-    if folder.is_empty() {
-        // In the flat layout other uploads of the folder may be somebody else's.
-        return;
-    }
     let kept: Vec<ObjectKey> = closed.leftovers.iter().map(|left| left.key.clone()).collect();
+    let begun = closed.begun(naming);
+    // In the flat layout other uploads of the folder may be somebody else's.
+    let is_stray = |key: &ObjectKey| !kept.contains(key) && (!folder.is_empty() || begun.contains(key));
     for _ in 0..ROUNDS {
-        match store.ask(abort_listed(store.destination, &folder, &kept)).await {
+        match store.ask(abort_listed(store.destination, &folder, is_stray)).await {
             Ok(0) => return,
             Ok(_) => {}
             Err(error) => tracing::warn!(folder, error = format!("{error:#}"), "open uploads can't be looked for"),
@@ -108,10 +107,14 @@ pub(super) async fn abort_strays(store: &Store<'_>, naming: &Naming, closed: &Cl
     }
 }
 
-/// Aborts the uploads that the store lists but for those of the keys in `kept`, and tells how many they were.
-async fn abort_listed(destination: &dyn Destination, folder: &str, kept: &[ObjectKey]) -> Result<usize> {
+/// Aborts the strays among the uploads that the store lists, and tells how many they were.
+async fn abort_listed(
+    destination: &dyn Destination,
+    folder: &str,
+    is_stray: impl Fn(&ObjectKey) -> bool,
+) -> Result<usize> {
     let open = destination.open_uploads(folder).await?.unwrap_or_default();
-    let strays: Vec<OpenUpload> = open.into_iter().filter(|upload| !kept.contains(&upload.key)).collect();
+    let strays: Vec<OpenUpload> = open.into_iter().filter(|upload| is_stray(&upload.key)).collect();
     for upload in &strays {
         abort(destination, &upload.key, &upload.upload_id).await?;
     }

@@ -13,6 +13,8 @@ mod cancel;
 #[cfg(feature = "testing")]
 mod faults;
 mod hygiene;
+#[cfg(all(feature = "testing", target_os = "linux"))]
+mod memory;
 #[cfg(feature = "testing")]
 mod model;
 mod support;

@@ -17,5 +17,7 @@ mod hygiene;
 mod memory;
 #[cfg(feature = "testing")]
 mod model;
+#[cfg(feature = "testing")]
+mod real_data;
 mod support;
 mod testdata;

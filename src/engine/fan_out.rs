@@ -67,7 +67,8 @@ impl FanOut {
     pub(super) async fn take(&mut self, range: &Arc<str>, sifted: SiftedBlock) -> Result<()> {
         let SiftedBlock { memory, permit, origin, runs } = sifted;
         self.books.begin_block(range, origin.clone());
-        let charge = match is_handed_on(&memory, &runs) {
+        let may_be_handed_on = memory.capacity() <= self.writers.longest_handed_on_bytes();
+        let charge = match may_be_handed_on && is_handed_on(&memory, &runs) {
             true => Some(Arc::new(self.writers.charge(memory.capacity(), &self.books).await?)),
             false => None,
         };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -175,25 +176,30 @@ impl RangeSink {
         // Few different sizes, so that memory fits again.
         let granule = (self.intake.block_bytes / 4).max(1);
         let size_bytes = bytes.max(self.intake.block_bytes).next_multiple_of(granule);
-        let permit = self.permit(size_bytes).await?;
+        let permit = self.permit(size_bytes, 0).await?;
         Ok(Buffer::new(self.intake.buffers.take_filled(size_bytes), 0, permit))
     }
 
-    /// Waits for bytes of the read pool. The range whose turn it is takes all there is; a later one leaves a block to
-    /// it.
-    async fn permit(&self, bytes: usize) -> Result<Permit> {
+    /// Waits for bytes of the read pool, besides those that the buffer at hand holds. The range whose turn it is takes all
+    /// there is, and asks for what later ones hold when it needs more than they leave to it; a later one leaves room for
+    /// two blocks.
+    async fn permit(&self, bytes: usize, held_bytes: usize) -> Result<Permit> {
         let mut head = self.intake.head.subscribe();
+        let reserve = self.intake.block_bytes * 2;
         let waiting = async {
             loop {
                 let is_head = *head.borrow_and_update() >= self.number;
                 if is_head {
-                    let permit = self.intake.read.acquire(Turn(0), bytes, 0);
-                    if self.intake.read.free_bytes() < bytes && bytes > self.intake.block_bytes {
+                    let mut permit = std::pin::pin!(self.intake.read.acquire(Turn(0), bytes, 0));
+                    if let Some(permit) = permit.as_mut().now_or_never() {
+                        return permit;
+                    }
+                    // What is before the buffer at hand will be fanned out; what later ranges hold won't.
+                    if held_bytes + bytes > reserve {
                         self.intake.starving.notify_one();
                     }
                     return permit.await;
                 }
-                let reserve = self.intake.block_bytes * 2;
                 let permit = self.intake.read.acquire(Turn(1 + self.number), bytes, reserve);
                 tokio::select! {
                     permit = permit => return permit,
@@ -204,15 +210,18 @@ impl RangeSink {
         self.intake.halt.run_until_cancelled(waiting).await.ok_or_else(Error::cancelled)
     }
 
-    /// Makes the buffer of a long line longer.
+    /// Makes the buffer of a long line longer: twice as long, so that it isn't moved too often.
     async fn grow(&self, buffer: Buffer, room_bytes: usize) -> Result<Buffer> {
         if buffer.room_bytes() >= room_bytes {
             return Ok(buffer);
         }
         let (mut memory, filled, mut permit) = buffer.into_parts();
-        let size_bytes = filled + room_bytes + 1;
+        // A line over the limit is passed over, so its buffer need not be longer.
+        let longest = self.intake.line_limit_bytes + room_bytes + 1;
+        let size_bytes = (filled + room_bytes + 1).max(longest.min(memory.len() * 2));
         let more = size_bytes.min(self.intake.read.size_bytes()).saturating_sub(permit.bytes());
-        permit.merge(self.permit(more).await?);
+        permit.merge(self.permit(more, permit.bytes()).await?);
+        memory.reserve_exact(size_bytes - memory.len());
         memory.resize(size_bytes, 0);
         Ok(Buffer::new(memory, filled, permit).reserving_line_end())
     }

@@ -20,10 +20,10 @@ use crate::cpu::CpuPool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Books, Count, Fate, Slot};
 
-/// Bytes of budget for which one more member may be compressed at a time. Compressed members are charged when they are
-/// moved into their part, so this bounds what is charged to nobody. It is no matter of cores: what is in an object when
-/// it ends must not depend on them.
-const BUDGET_BYTES_A_MEMBER: usize = 16 << 20;
+/// Share of the budget that may be on its way through compression. What comes out is charged when it is moved into its
+/// part, so this and one member more are charged to nobody. It is no matter of cores: what is in an object when it ends
+/// must not depend on them.
+const COMPRESSING_SHARE: usize = 16;
 
 /// Lines that go to one object, as they stand in a block, each with its line feed.
 #[derive(Debug, Clone, Copy)]
@@ -64,9 +64,9 @@ pub(crate) struct Writers {
     courier: Arc<Courier>,
     /// One place for each slot.
     open: Vec<Option<OpenObject>>,
-    /// Whose members are being compressed, in the order in which they were ended.
-    compressing: VecDeque<Slot>,
-    most_compressing: usize,
+    /// Whose members are being compressed, and their bytes, in the order in which they were ended.
+    compressing: VecDeque<(Slot, usize)>,
+    most_compressing_bytes: usize,
     closing: JoinSet<ObjectOutcome>,
 }
 
@@ -87,8 +87,17 @@ impl Writers {
             courier,
             open: Vec::new(),
             compressing: VecDeque::new(),
-            most_compressing: (budget.total_bytes() / BUDGET_BYTES_A_MEMBER).max(1),
+            most_compressing_bytes: budget.total_bytes() / COMPRESSING_SHARE,
             closing: JoinSet::new(),
+        }
+    }
+
+    /// Longest block that may be handed on as it is. It is charged until it is fanned out, and what is compressed meanwhile
+    /// must fit beside it.
+    pub(crate) fn longest_handed_on_bytes(&self) -> usize {
+        match self.settings.compression {
+            Compression::None => usize::MAX,
+            Compression::Gzip { .. } => self.fill.size_bytes() / 4,
         }
     }
 
@@ -170,8 +179,9 @@ impl Writers {
         let last = object.is_at_last_part(&settings).then(|| object.must_roll(&settings));
         match &mut object.members {
             Some(members) => {
+                let bytes = members.raw.len();
                 members.close(books.mark(slot));
-                self.compressing.push_back(slot);
+                self.compressing.push_back((slot, bytes));
                 self.collect_members(books).await?;
             }
             // Only the object's end ends the last part that the store takes.
@@ -185,8 +195,8 @@ impl Writers {
 
     /// Moves compressed members into parts, in the order in which they were ended, until few enough are left.
     async fn collect_members(&mut self, books: &Books) -> Result<()> {
-        while self.compressing.len() > self.most_compressing {
-            let Some(slot) = self.compressing.pop_front() else { break };
+        while self.compressing.iter().map(|(_, bytes)| bytes).sum::<usize>() > self.most_compressing_bytes {
+            let Some((slot, _)) = self.compressing.pop_front() else { break };
             self.collect_member(slot, books).await?;
             self.roll_if_due(slot, books).await?;
         }
@@ -220,7 +230,7 @@ impl Writers {
         let Some(mut object) = self.open.get_mut(slot.index()).and_then(Option::take) else { return Ok(()) };
         let next = self.new_object(slot, object.content().clone(), object.sequence() + 1, reason);
         let mark = books.mark(slot);
-        self.compressing.retain(|compressing| *compressing != slot);
+        self.compressing.retain(|(compressing, _)| *compressing != slot);
         object.close_members(&mark, &self.settings).await?;
         self.closing.spawn(object.close(mark, false));
         if let Some(place) = self.open.get_mut(slot.index()) {

@@ -5,6 +5,7 @@
     clippy::indexing_slicing,
     clippy::string_slice,
     clippy::cast_possible_truncation,
+    clippy::print_stdout,
     reason = "a test that can't go on fails, and says where"
 )]
 
@@ -19,8 +20,12 @@ mod faults;
 #[cfg(feature = "testing")]
 mod fuzz_replay;
 mod hygiene;
+#[cfg(all(feature = "testing", target_os = "linux"))]
+mod memory;
 #[cfg(feature = "testing")]
 mod model;
+#[cfg(feature = "testing")]
+mod real_data;
 #[cfg(feature = "s3")]
 mod s3;
 mod support;

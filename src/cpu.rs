@@ -35,7 +35,6 @@ impl CpuPool {
     }
 
     /// Runs `work`, first come, first served.
-    #[must_use]
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Pending<T> {
         let (done, result) = oneshot::channel();
         self.0.spawn_fifo(move || {
@@ -64,18 +63,6 @@ impl<T> Pending<T> {
         match self.0.await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(())) | Err(_) => Err(panicked()),
-        }
-    }
-
-    /// Takes the result if the work is done.
-    ///
-    /// # Errors
-    /// When the work panicked.
-    pub fn try_done(&mut self) -> Result<Option<T>> {
-        match self.0.try_recv() {
-            Ok(Ok(value)) => Ok(Some(value)),
-            Err(oneshot::error::TryRecvError::Empty) => Ok(None),
-            Ok(Err(())) | Err(oneshot::error::TryRecvError::Closed) => Err(panicked()),
         }
     }
 }

@@ -174,6 +174,20 @@ impl Error {
         self.0.retryable
     }
 
+    /// The causes in words, outermost first. Many errors repeat their cause in their own text: what was said is left out.
+    fn causes(&self) -> Vec<String> {
+        let mut said = vec![self.0.message.clone()];
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !said.iter().any(|before| before.contains(&text)) {
+                said.push(text);
+            }
+            cause = error.source();
+        }
+        said.split_off(1)
+    }
+
     /// Tells whether this is the answer of a cancelled wait.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
@@ -193,10 +207,8 @@ impl fmt::Display for Error {
             f.write_str(")")?;
         }
         if f.alternate() {
-            let mut cause = self.source();
-            while let Some(error) = cause {
-                write!(f, ": {error}")?;
-                cause = error.source();
+            for cause in self.causes() {
+                write!(f, ": {cause}")?;
             }
         }
         Ok(())
@@ -206,10 +218,8 @@ impl fmt::Display for Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {self}", self.0.kind)?;
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            write!(f, "\n  caused by: {error}")?;
-            cause = error.source();
+        for cause in self.causes() {
+            write!(f, "\n  caused by: {cause}")?;
         }
         Ok(())
     }
@@ -235,6 +245,13 @@ mod tests {
         assert_eq!(format!("{error:#}"), "the file is truncated (file: Patient.ndjson, offset: 12): unexpected end");
         assert_eq!(error.kind(), ErrorKind::Unreadable);
         assert!(!error.is_retryable());
+    }
+
+    #[test]
+    fn a_cause_that_its_effect_has_quoted_is_not_said_again() {
+        let inner = Error::new(ErrorKind::Store, "no such bucket");
+        let outer = Error::new(ErrorKind::Store, "listing failed: no such bucket").caused_by(inner);
+        assert_eq!(format!("{outer:#}"), "listing failed: no such bucket");
     }
 
     #[test]

@@ -104,6 +104,10 @@ impl Destination for DroppingStore {
         self.0.capabilities
     }
 
+    fn flight_bytes(&self, most_bytes: usize) -> usize {
+        most_bytes
+    }
+
     fn url(&self, key: &ObjectKey) -> String {
         format!("null:///{key}")
     }

@@ -159,10 +159,12 @@ impl Refusal {
         Self { status, code: error.code, message, region }
     }
 
+    #[cfg(feature = "s3")]
     pub(super) const fn status(&self) -> u16 {
         self.status
     }
 
+    #[cfg(feature = "s3")]
     pub(super) fn code(&self) -> &str {
         &self.code
     }

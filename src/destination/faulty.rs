@@ -180,6 +180,10 @@ impl<D: Destination> Destination for FaultyDestination<D> {
         self.destination.capabilities()
     }
 
+    fn flight_bytes(&self, most_bytes: usize) -> usize {
+        self.destination.flight_bytes(most_bytes)
+    }
+
     fn url(&self, key: &ObjectKey) -> String {
         self.destination.url(key)
     }

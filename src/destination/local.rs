@@ -21,8 +21,9 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::PutPayload;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use tokio::sync::RwLock;
 
-use self::staged::{Staged, StagedUpload};
+use self::staged::{Staged, StagedUpload, Unclaimed};
 use super::{Capabilities, Destination, ObjectKey, OpenUpload, StoredObject, Upload};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -40,6 +41,9 @@ const URL_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 #[derive(Clone, Debug)]
 pub struct LocalDestination {
     folder: Arc<Path>,
+    /// Held shared while a file is made, alone to remove one or look for open ones: work whose future was dropped goes on,
+    /// and cleans up behind itself, which whoever comes after it must wait for.
+    making: Arc<RwLock<()>>,
 }
 
 impl LocalDestination {
@@ -51,7 +55,7 @@ impl LocalDestination {
         let absolute = std::path::absolute(folder).map_err(|error| {
             Error::io("the destination folder has no absolute path", error).with("folder", folder.display())
         })?;
-        Ok(Self { folder: absolute.into() })
+        Ok(Self { folder: absolute.into(), making: Arc::default() })
     }
 
     /// The folder, as an absolute path.
@@ -84,6 +88,10 @@ impl Destination for LocalDestination {
         Capabilities { min_part_bytes: 1, lists_parts: true, lists_uploads: true, ..Capabilities::default() }
     }
 
+    fn flight_bytes(&self, most_bytes: usize) -> usize {
+        most_bytes
+    }
+
     fn url(&self, key: &ObjectKey) -> String {
         let path = self.path(key);
         let path = percent_encode(path.as_os_str().as_encoded_bytes(), URL_PATH);
@@ -94,30 +102,39 @@ impl Destination for LocalDestination {
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] if there is such an object.
+    ///
+    /// # Cancellation
+    /// The staged file is removed again, though perhaps later.
     async fn begin(&self, key: &ObjectKey) -> Result<Box<dyn Upload>> {
         let staged = self.staged(key, &staged::fresh_id()?)?;
-        let upload = files::blocking(move || {
+        let making = Arc::clone(&self.making).read_owned().await;
+        let made = files::blocking(move || {
             staged.refuse_existing()?;
-            staged.create()?;
-            Ok(StagedUpload::new(staged))
+            // What nobody claims is removed before the lock is given back.
+            Ok((Unclaimed::create(staged)?, making))
         });
-        Ok(Box::new(upload.await?))
+        let (unclaimed, _making) = made.await?;
+        let Some(staged) = unclaimed.claim() else { return Err(Error::cancelled()) };
+        Ok(Box::new(StagedUpload::new(staged)))
     }
 
     /// Stores an object by way of a staged file.
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] if there is such an object.
+    ///
+    /// # Cancellation
+    /// Nothing is stored, unless the file is being renamed at that moment.
     async fn put(&self, key: &ObjectKey, payload: PutPayload) -> Result<()> {
         let staged = self.staged(key, &staged::fresh_id()?)?;
-        files::blocking(move || {
+        let making = Arc::clone(&self.making).read_owned().await;
+        files::blocking_if_wanted(move |wanted| {
             staged.refuse_existing()?;
-            let stored = staged.store(&payload);
-            if stored.is_err()
-                && let Err(error) = staged.remove()
-            {
-                tracing::warn!(object = %staged.key(), "a staged file is left behind: {error:#}");
+            let stored = staged.store(&payload, wanted);
+            if stored.is_err() {
+                staged.remove_or_warn();
             }
+            drop(making);
             stored
         })
         .await
@@ -156,26 +173,33 @@ impl Destination for LocalDestination {
         Ok(stream::try_unfold((file, path), read_chunk).boxed())
     }
 
+    /// Removes an object, one that is still being stored though nobody waits for it too.
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
+        let alone = Arc::clone(&self.making).write_owned().await;
         let (root, path) = (Arc::clone(&self.folder), self.path(key));
         files::blocking(move || {
             files::remove(&path)?;
-            files::remove_empty_parents(&root, &path)
+            let removed = files::remove_empty_parents(&root, &path);
+            drop(alone);
+            removed
         })
         .await
     }
 
     async fn open_uploads(&self, folder: &str) -> Result<Option<Vec<OpenUpload>>> {
+        let alone = self.making.write().await;
         let (root, folder) = (Arc::clone(&self.folder), folder.to_owned());
-        files::blocking(move || {
+        let found = files::blocking(move || {
             let staging = root.join(STAGING_FOLDER);
             let found = files::walk(&staging, &folder, None)?;
             let mut open: Vec<_> = found.into_iter().filter_map(|(name, _)| staged::upload_of(&name)).collect();
             open.sort_by(|a, b| (&a.key, &a.upload_id).cmp(&(&b.key, &b.upload_id)));
             open.dedup();
             Ok(Some(open))
-        })
-        .await
+        });
+        let found = found.await;
+        drop(alone);
+        found
     }
 
     async fn reopen(&self, key: &ObjectKey, upload_id: &str) -> Result<Box<dyn Upload>> {
@@ -198,6 +222,8 @@ async fn read_chunk((file, path): (std::fs::File, PathBuf)) -> Result<Option<(By
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use super::*;
     use crate::destination::{PartId, contract};
 
@@ -231,6 +257,22 @@ mod tests {
     async fn a_url_is_percent_encoded() {
         let destination = LocalDestination::new(Path::new("/srv/a b/ü#?")).unwrap();
         assert_eq!(destination.url(&key("ds~1/P.ndjson")), "file:///srv/a%20b/%C3%BC%23%3F/ds~1/P.ndjson");
+    }
+
+    #[tokio::test]
+    async fn whoever_looks_for_open_uploads_waits_for_work_that_nobody_waits_for() {
+        let (_folder, destination) = destination();
+        for number in 0..50 {
+            let key = key(&format!("job/{number}"));
+            drop(futures::poll!(Box::pin(destination.put(&key, "x".into()))));
+            if let Poll::Ready(upload) = futures::poll!(Box::pin(destination.begin(&key))) {
+                // It was quicker than the look.
+                upload.unwrap().abort().await.unwrap();
+            }
+            destination.delete(&key).await.unwrap();
+            assert_eq!(destination.open_uploads("job/").await.unwrap(), Some(Vec::new()));
+            assert_eq!(destination.list("job/").await.unwrap(), []);
+        }
     }
 
     #[tokio::test]
@@ -349,6 +391,20 @@ mod tests {
         let (_folder, destination) = destination();
         let error = destination.put(&key(".fhir-export-staging/a"), "x".into()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_does_not_become_visible() {
+        let (_folder, destination) = destination();
+        let begun = Unclaimed::create(destination.staged(&key("a"), "0123456789abcdef").unwrap()).unwrap();
+        assert_eq!(entries(destination.folder()), [STAGING_FOLDER]);
+        drop(begun);
+        assert_eq!(entries(destination.folder()), Vec::<String>::new());
+
+        let staged = destination.staged(&key("b"), "0123456789abcdef").unwrap();
+        let error = staged.store(&"x".into(), &files::Wanted::abandoned()).unwrap_err();
+        assert!(error.is_cancelled(), "{error}");
+        assert_eq!(destination.size_bytes(&key("b")).await.unwrap(), None);
     }
 
     #[tokio::test]

@@ -114,6 +114,10 @@ impl Destination for MemoryDestination {
         self.capabilities
     }
 
+    fn flight_bytes(&self, most_bytes: usize) -> usize {
+        most_bytes
+    }
+
     fn url(&self, key: &ObjectKey) -> String {
         format!("memory:///{key}")
     }

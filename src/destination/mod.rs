@@ -2,9 +2,23 @@
 //!
 //! The writer sees [`Upload`] and [`Destination`] and nothing else of a store. One implementation runs over
 //! object_store's `MultipartStore` (S3, GCS, Azure, memory), one over staged local files.
+//!
+//! | store | lists parts | lists uploads | equal parts | content type | abort | checksum of parts |
+//! | --- | --- | --- | --- | --- | --- | --- |
+//! | Amazon S3 | yes | yes | no | by ending | repeated until no part is listed | CRC64NVME, SHA-256 |
+//! | others with S3's protocol | if they do (501: no) | if they do (501: no) | some, such as R2 | by ending | as S3, if they list | can be turned off |
+//! | Google Cloud Storage | no | no | no | no | once | no |
+//! | Azure Blob Storage | no | no | no | no | none: blocks go after a week | no |
+//! | local folder | yes | yes | no | none | yes | no |
+//! | memory, ours | yes | yes | if asked | none | yes | no |
+//!
+//! Where uploads can't be listed, what a killed process leaves open stays until a lifecycle rule of the bucket removes
+//! it: `AbortIncompleteMultipartUpload`, on S3 and on Google Cloud Storage.
 
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 mod answer;
+#[cfg(any(feature = "gcs", feature = "azure"))]
+pub mod cloud;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 #[cfg(any(test, feature = "testing"))]
@@ -13,8 +27,11 @@ mod key;
 pub mod local;
 pub mod memory;
 pub mod multipart;
+pub mod open;
 pub mod retry;
 pub mod retrying;
+#[cfg(feature = "s3")]
+pub mod s3;
 mod store_error;
 
 use std::fmt;
@@ -44,6 +61,11 @@ pub const MAX_PARTS: u32 = 10_000;
 pub trait Destination: fmt::Debug + Send + Sync {
     /// What the store can do.
     fn capabilities(&self) -> Capabilities;
+
+    /// How many of `most_bytes` may be on their way now: fewer while the store asks for less.
+    fn flight_bytes(&self, most_bytes: usize) -> usize {
+        most_bytes
+    }
 
     /// The URL of an object as a manifest gives it: `s3://bucket/prefix/…`, `file:///…`.
     fn url(&self, key: &ObjectKey) -> String;

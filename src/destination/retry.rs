@@ -197,10 +197,10 @@ impl Throttle {
         Self { state: Mutex::new(Halvings { count: 0, changed_at: None }) }
     }
 
-    /// How many of `most` requests may be in flight now: at least one.
+    /// How many of `most` bytes may be in flight now; a part is always let through when nothing else is.
     #[must_use]
     pub fn allowed(&self, most: usize) -> usize {
-        (most >> self.lock().count).max(1)
+        most >> self.lock().count
     }
 
     /// Says that the store asked for fewer requests.
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(throttle.allowed(12), 6);
         tokio::time::advance(Duration::from_secs(2)).await;
         (0..5).for_each(|_| throttle.throttled());
-        assert_eq!((throttle.allowed(12), throttle.allowed(1)), (3, 1));
+        assert_eq!((throttle.allowed(12), throttle.allowed(1)), (3, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -129,6 +129,10 @@ impl<D: Destination + ?Sized + 'static> Destination for Retrying<D> {
         self.destination.capabilities()
     }
 
+    fn flight_bytes(&self, most_bytes: usize) -> usize {
+        self.shared.throttle.allowed(self.destination.flight_bytes(most_bytes))
+    }
+
     fn url(&self, key: &ObjectKey) -> String {
         self.destination.url(key)
     }
@@ -193,7 +197,7 @@ fn in_time(pieces: BoxStream<'static, Result<Bytes>>, shared: Shared) -> BoxStre
             Some((piece, rest))
         }
     };
-    stream::unfold(Some(pieces), next).boxed()
+    stream::unfold(Some(pieces), next).fuse().boxed()
 }
 
 struct RetryingUpload<D: ?Sized> {
@@ -467,5 +471,12 @@ mod tests {
         let read: Vec<_> = in_time(pieces, retrying(judge()).shared).collect().await;
         assert_eq!(read.len(), 2);
         assert!(read[0].is_ok() && read[1].as_ref().unwrap_err().is_retryable());
+    }
+
+    #[tokio::test]
+    async fn a_read_that_is_over_stays_over() {
+        let mut read = in_time(stream::iter([Ok(Bytes::from("a"))]).boxed(), retrying(judge()).shared);
+        assert!(read.next().await.unwrap().is_ok());
+        assert!(read.next().await.is_none() && read.next().await.is_none());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use jiff::civil;
+use jiff::{SignedDuration, civil};
 
 /// Nanoseconds keep nine fraction digits; what a sender wrote beyond them is kept as text.
 const NANO_DIGITS: usize = 9;
@@ -134,10 +134,12 @@ fn offset_seconds(zone: &[u8]) -> Option<i64> {
 impl fmt::Display for Instant {
     /// Writes UTC with milliseconds, cut, as HealthLake's manifest does: `2023-08-26T13:49:03.424Z`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Ok(seconds) = jiff::Timestamp::from_second(self.unix_seconds) else {
+        let epoch = civil::date(1970, 1, 1).at(0, 0, 0, 0);
+        // Not a timestamp of jiff's: those end a day before the year 9999 does.
+        let Ok(time) = epoch.checked_add(SignedDuration::from_secs(self.unix_seconds)) else {
             return write!(f, "unix time {}", self.unix_seconds);
         };
-        write!(f, "{}.{:03}Z", seconds.strftime("%Y-%m-%dT%H:%M:%S"), self.nanos / 1_000_000)
+        write!(f, "{}.{:03}Z", time.strftime("%Y-%m-%dT%H:%M:%S"), self.nanos / 1_000_000)
     }
 }
 
@@ -215,6 +217,8 @@ mod tests {
     #[test]
     fn an_instant_is_written_in_utc_with_milliseconds() {
         assert_eq!(at("2023-08-26T15:49:03.4249+02:00").to_string(), "2023-08-26T13:49:03.424Z");
+        assert_eq!(at("9999-12-31T23:59:59.999Z").to_string(), "9999-12-31T23:59:59.999Z");
+        assert_eq!(at("0001-01-01T00:00:00Z").to_string(), "0001-01-01T00:00:00.000Z");
     }
 
     proptest! {

@@ -1,13 +1,13 @@
 //! The closing balance: a job completes only if its books balance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::destination::{Destination, ObjectKey};
 use crate::engine::Ended;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::ResourceType;
-use crate::ledger::{Count, LedgerRow};
-use crate::writer::{Content, Leftover, ObjectOutcome, ObjectReport};
+use crate::ledger::{Count, LedgerRow, Position};
+use crate::writer::{Content, Leftover, Naming, ObjectOutcome, ObjectReport};
 
 /// The books of a job whose objects have ended.
 #[derive(Debug)]
@@ -22,6 +22,12 @@ pub(super) struct Closed {
     pub(super) errors: u64,
     /// What was handed over and isn't durable, the error report included.
     pub(super) cut: Count,
+    /// By key: the place in the snapshot behind an object.
+    places: BTreeMap<ObjectKey, Position>,
+    /// The first of each content's objects that doesn't hold all that was handed to it.
+    gaps: BTreeMap<Content, u32>,
+    /// Every object that was begun, by content and sequence.
+    begun: Vec<(Content, u32)>,
 }
 
 impl Closed {
@@ -45,6 +51,9 @@ impl Closed {
             error: None,
             errors: ended.errors,
             cut: Count::default(),
+            places: BTreeMap::new(),
+            gaps: BTreeMap::new(),
+            begun: Vec::new(),
         };
         for outcome in ended.outcomes {
             closed.settle(outcome);
@@ -54,9 +63,17 @@ impl Closed {
     }
 
     fn settle(&mut self, outcome: ObjectOutcome) {
+        self.begun.push((outcome.content().clone(), outcome.sequence()));
         self.cut_to(outcome.content(), outcome.accepted(), outcome.durable());
+        if outcome.durable() != outcome.accepted() {
+            let first = self.gaps.entry(outcome.content().clone()).or_insert(outcome.sequence());
+            *first = outcome.sequence().min(*first);
+        }
         match outcome {
-            ObjectOutcome::Visible { report, .. } => self.objects.push(report),
+            ObjectOutcome::Visible { report, mark, .. } => {
+                self.places.insert(report.key.clone(), mark.position);
+                self.objects.push(report);
+            }
             ObjectOutcome::Nothing { .. } => {}
             ObjectOutcome::Failed { left, error, .. } => {
                 self.leave(left, error);
@@ -71,6 +88,35 @@ impl Closed {
             && let Some(row) = self.rows.get_mut(&Some(resource_type.clone()))
         {
             row.cut(cut);
+        }
+    }
+
+    /// Keys of all objects that were begun.
+    pub(super) fn begun(&self, naming: &Naming) -> BTreeSet<ObjectKey> {
+        self.begun.iter().filter_map(|(content, sequence)| naming.object(content, *sequence).ok()).collect()
+    }
+
+    /// Keys of objects that come behind one that isn't whole: what is kept of a type goes from its beginning to one place.
+    pub(super) fn behind_gaps(&self) -> Vec<ObjectKey> {
+        let is_behind =
+            |object: &&ObjectReport| self.gaps.get(&object.content).is_some_and(|first| object.sequence > *first);
+        self.objects.iter().filter(is_behind).map(|object| object.key.clone()).collect()
+    }
+
+    /// Says of the last object of each type that its type goes on behind it, if it does.
+    pub(super) fn mark_partial(&mut self, is_read_to_end: bool) {
+        let mut last: BTreeMap<Content, (u32, usize)> = BTreeMap::new();
+        for (index, object) in self.objects.iter().enumerate() {
+            let latest = last.entry(object.content.clone()).or_insert((object.sequence, index));
+            *latest = (*latest).max((object.sequence, index));
+        }
+        for (content, (_, index)) in last {
+            if is_read_to_end && !self.gaps.contains_key(&content) {
+                continue;
+            }
+            if let Some(object) = self.objects.get_mut(index) {
+                object.partial = self.places.get(&object.key).cloned();
+            }
         }
     }
 

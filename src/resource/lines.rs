@@ -11,6 +11,7 @@ pub struct Line {
     end: usize,
     span_start: usize,
     span_end: usize,
+    has_line_feed: bool,
 }
 
 impl Line {
@@ -56,7 +57,7 @@ impl Line {
     /// lines lie between: such lines are one slice of output.
     #[must_use]
     pub const fn is_canonical(&self) -> bool {
-        self.start == self.span_start && self.end + 1 == self.span_end
+        self.has_line_feed && self.start == self.span_start && self.end + 1 == self.span_end
     }
 }
 
@@ -91,7 +92,8 @@ impl Iterator for Lines<'_> {
             self.position += line_feed.map_or(rest.len(), |at| at + 1);
             if let Some((start, end)) = without_surroundings(text) {
                 let (start, end) = (span_start + start, span_start + end);
-                return Some(Line { start, end, span_start, span_end: self.position });
+                let has_line_feed = line_feed.is_some();
+                return Some(Line { start, end, span_start, span_end: self.position, has_line_feed });
             }
         }
     }
@@ -134,6 +136,7 @@ mod tests {
     fn carriage_returns_and_blanks_around_a_resource_are_not_part_of_it() {
         assert_eq!(resources(b"{1}\r\n \t{2}\n{3} \n"), [("{1}", false), ("{2}", false), ("{3}", false)]);
         assert_eq!(resources(b"{ \r }\n"), [("{ \r }", true)]);
+        assert_eq!(resources(b"{1}\r"), [("{1}", false)]);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(crate) struct Courier {
     pub(crate) halt: CancellationToken,
     /// No more requests are made: sealing has taken too long, or nothing is to be kept.
     pub(crate) stop: CancellationToken,
+    /// The job was cancelled: what is durable is kept, whatever happens to the rest.
+    pub(super) cancelled: CancellationToken,
     /// How long the requests that end an object may take when the job ends early.
     closing_timeout: Duration,
     fault: Mutex<Option<Error>>,
@@ -50,6 +52,7 @@ impl Courier {
         flight: Pool,
         halt: CancellationToken,
         stop: CancellationToken,
+        cancelled: CancellationToken,
         closing_timeout: Duration,
     ) -> Self {
         Self {
@@ -60,6 +63,7 @@ impl Courier {
             left: Notify::new(),
             halt,
             stop,
+            cancelled,
             closing_timeout,
             fault: Mutex::new(None),
             durable: Mutex::new(BTreeMap::new()),
@@ -137,6 +141,11 @@ impl Courier {
         }
     }
 
+    /// Whether requests have stopped because the job was cancelled, not because of a fault.
+    pub(super) fn is_sealing(&self) -> bool {
+        self.stop.is_cancelled() && self.fault.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// The first fault, if there was one.
     pub(crate) fn take_fault(&self) -> Option<Error> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -155,7 +164,10 @@ impl QueuedPart {
     /// Waits for room in flight and moves the part from the fill pool there.
     pub(super) async fn depart(mut self) -> Result<Parcel> {
         let Some(content) = self.content.take() else { return Err(Error::cancelled()) };
-        let room = self.courier.flight.acquire(self.turn, content.len(), 0);
+        // While the store asks for less, a part departs only if so much of the flight stays empty.
+        let most_bytes = self.courier.flight.size_bytes();
+        let kept_empty = most_bytes - self.courier.destination.flight_bytes(most_bytes).min(most_bytes);
+        let room = self.courier.flight.acquire(self.turn, content.len(), kept_empty);
         let permit = self.courier.unless_stopped(async { Ok(room.await) }).await?;
         let payload = content.into_payload().await?;
         // The fill pool has its bytes back; whoever waits for it may look again.

@@ -1,6 +1,7 @@
 //! One object on its way into the store.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
 
@@ -21,6 +22,14 @@ pub(super) struct Object {
     pub(super) reason: SequenceReason,
     courier: Arc<Courier>,
     upload: OnceCell<Box<dyn Upload>>,
+    acknowledged: Mutex<Acknowledged>,
+}
+
+/// The parts that the store has, as far as they come: those behind a hole are durable only with what is in it.
+#[derive(Debug, Default)]
+struct Acknowledged {
+    unbroken: u32,
+    behind_hole: BTreeMap<u32, Count>,
 }
 
 /// A part that the store has acknowledged.
@@ -43,7 +52,7 @@ impl Object {
         sequence: u32,
         reason: SequenceReason,
     ) -> Self {
-        Self { key, content, sequence, reason, courier, upload: OnceCell::new() }
+        Self { key, content, sequence, reason, courier, upload: OnceCell::new(), acknowledged: Mutex::default() }
     }
 
     /// Sends one part; the upload begins with the first one that departs.
@@ -61,7 +70,20 @@ impl Object {
         };
         let id = self.courier.unless_stopped(request).await.map_err(|error| self.name(error))?;
         drop(parcel.permit);
+        self.acknowledge(number, count);
         Ok(DurablePart { number, id, crc: parcel.crc, count, mark })
+    }
+
+    /// Counts a part as durable, and those that waited for it.
+    fn acknowledge(&self, number: u32, count: Count) {
+        let mut acknowledged = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+        acknowledged.behind_hole.insert(number, count);
+        loop {
+            let next = acknowledged.unbroken + 1;
+            let Some(count) = acknowledged.behind_hole.remove(&next) else { return };
+            acknowledged.unbroken = next;
+            self.courier.durable(&self.content, count);
+        }
     }
 
     /// Stores the whole object in one request.

@@ -7,10 +7,9 @@ use tokio::task::JoinSet;
 use super::accumulator::{Accumulator, LEAST_BATCH_BYTES};
 use super::checksum::Crc64;
 use super::courier::Courier;
-use super::gzip::{MEMBER_BYTES, Member, Members};
+use super::gzip::{Member, Members};
 use super::naming::Content;
 use super::object::{DurablePart, Object};
-use super::part_size::PartSizing;
 use super::report::{Leftover, ObjectOutcome, ObjectReport, SequenceReason};
 use super::room::Room;
 use super::settings::WriterSettings;
@@ -33,6 +32,8 @@ pub(super) struct OpenObject {
     pub(super) accepted: Count,
     /// Size of the next batch, in bytes.
     pub(super) batch_bytes: usize,
+    /// The last line isn't whole: of a part of fixed size only, which cuts lines.
+    mid_line: bool,
     part_count: Count,
     part_mark: Option<Mark>,
     departed_bytes: u64,
@@ -51,6 +52,7 @@ impl OpenObject {
             part: Accumulator::default(),
             accepted: Count::default(),
             batch_bytes: LEAST_BATCH_BYTES,
+            mid_line: false,
             part_count: Count::default(),
             part_mark: None,
             departed_bytes: 0,
@@ -85,27 +87,39 @@ impl OpenObject {
         self.part.memory_bytes() + self.members.as_ref().map_or(0, |members| members.raw.memory_bytes())
     }
 
-    /// What the open part has room for.
+    /// What the open part has room for. The last one may end at a line end whatever its size, so an object never ends
+    /// within a line.
     pub(super) fn part_room(&self, settings: &WriterSettings) -> Room {
         Room {
             held: self.part.len(),
             target: settings.part_sizing.target_bytes(self.departed_bytes),
-            least: settings.min_part_bytes,
-            exact: matches!(settings.part_sizing, PartSizing::Fixed(_)),
+            least: settings.min_part_bytes.max(1),
+            exact: settings.part_sizing.is_fixed() && !self.is_at_last_part(settings),
         }
+    }
+
+    /// Whether the store takes no part behind the open one. That one is ended only by the object's end.
+    pub(super) const fn is_at_last_part(&self, settings: &WriterSettings) -> bool {
+        self.next_number >= settings.max_parts
+    }
+
+    /// Whether a line was cut and its rest is still to come.
+    pub(super) const fn is_mid_line(&self) -> bool {
+        self.mid_line
     }
 
     /// What there is room for where lines wait.
     pub(super) fn line_room(&self, settings: &WriterSettings) -> Room {
         match &self.members {
-            Some(members) => Room::of_member(members.raw.len(), MEMBER_BYTES),
+            Some(members) => Room::of_member(members.raw.len(), settings.member_bytes),
             None => self.part_room(settings),
         }
     }
 
-    /// Counts what was handed over.
-    pub(super) fn accept(&mut self, count: Count) {
+    /// Counts what was handed over; `mid_line`: its last line isn't whole.
+    pub(super) fn accept(&mut self, count: Count, mid_line: bool) {
         self.accepted += count;
+        self.mid_line = mid_line;
         match &mut self.members {
             Some(members) => members.raw_count += count,
             None => self.part_count += count,
@@ -116,7 +130,8 @@ impl OpenObject {
     pub(super) fn add_member(&mut self, mut member: Member, charge: Option<&Arc<Permit>>, settings: &WriterSettings) {
         while !member.bytes.is_empty() {
             let room = self.part_room(settings);
-            let take = room.take_frame(member.bytes.len());
+            let is_last = self.is_at_last_part(settings);
+            let take = if is_last { member.bytes.len() } else { room.take_frame(member.bytes.len()) };
             if take > 0 {
                 self.part.push_slice(member.bytes.split_to(take), charge.cloned());
                 if member.bytes.is_empty() {
@@ -124,7 +139,7 @@ impl OpenObject {
                     self.part_mark = Some(member.mark.clone());
                 }
             }
-            if take == 0 || room.is_used_up_by(take) {
+            if !is_last && (take == 0 || room.is_used_up_by(take)) {
                 self.cut(self.part_mark.clone().unwrap_or_else(|| member.mark.clone()));
             }
         }
@@ -154,13 +169,14 @@ impl OpenObject {
 
     /// Why the type must go on in the next object of its sequence, if it must.
     pub(super) fn must_roll(&self, settings: &WriterSettings) -> Option<SequenceReason> {
-        if self.next_number > settings.max_parts {
-            return Some(SequenceReason::Parts);
+        if self.mid_line {
+            return None;
         }
-        let stored_bytes = self.departed_bytes + self.part.len() as u64;
-        let by_bytes = settings.split.bytes.is_some_and(|most| stored_bytes >= most);
-        let by_resources = settings.split.resources.is_some_and(|most| self.accepted.resources >= most);
-        (by_bytes || by_resources).then_some(SequenceReason::Split)
+        if settings.split.is_due(self.accepted) {
+            return Some(SequenceReason::Split);
+        }
+        let is_used_up = self.is_at_last_part(settings) && self.part_room(settings).is_used_up_by(0);
+        is_used_up.then_some(SequenceReason::Parts)
     }
 
     /// Ends the open part and sends it on its way; `mark` is the state of the books behind its last resource.
@@ -174,10 +190,7 @@ impl OpenObject {
         let (object, courier) = (Arc::clone(&self.object), Arc::clone(&self.courier));
         self.sending.spawn(async move {
             match object.send_part(number, queued, count, mark).await {
-                Ok(part) => {
-                    courier.durable(&object.content, part.count);
-                    Some(part)
-                }
+                Ok(part) => Some(part),
                 Err(error) => {
                     courier.report(error);
                     None
@@ -193,8 +206,12 @@ impl OpenObject {
             members.close(mark.clone());
         }
         while let Some(members) = &mut self.members {
-            let Some(member) = members.next().await? else { break };
-            self.add_member(member, None, settings);
+            if members.next_bytes().await?.is_none() {
+                break;
+            }
+            if let Some(member) = members.take_ready() {
+                self.add_member(member, None, settings);
+            }
         }
         Ok(())
     }
@@ -223,10 +240,13 @@ impl OpenObject {
             if self.next_number == 1 { self.put_whole().await } else { self.complete_whole(mark.clone()).await };
         match closed {
             Ok(report) if partial => self.sealed(report, mark),
-            Ok(report) => ObjectOutcome::Visible { report, sealed: None, accepted: self.accepted },
-            Err(_) if partial || self.courier.stop.is_cancelled() => self.complete_durable().await,
+            Ok(report) => ObjectOutcome::Visible { report, mark: Box::new(mark), accepted: self.accepted },
+            Err(_) if partial || self.courier.is_sealing() => self.complete_durable().await,
             Err(error) => {
                 self.courier.report(error);
+                if self.courier.cancelled.is_cancelled() {
+                    return self.complete_durable().await;
+                }
                 self.abandon().await
             }
         }
@@ -234,7 +254,7 @@ impl OpenObject {
 
     fn sealed(&self, mut report: ObjectReport, mark: Mark) -> ObjectOutcome {
         report.partial = Some(mark.position.clone());
-        ObjectOutcome::Visible { report, sealed: Some(mark), accepted: self.accepted }
+        ObjectOutcome::Visible { report, mark: Box::new(mark), accepted: self.accepted }
     }
 
     async fn put_whole(&mut self) -> Result<ObjectReport> {
@@ -302,12 +322,17 @@ impl OpenObject {
     }
 
     fn nothing(&self) -> ObjectOutcome {
-        ObjectOutcome::Nothing { content: self.object.content.clone(), accepted: self.accepted }
+        ObjectOutcome::Nothing {
+            content: self.object.content.clone(),
+            sequence: self.object.sequence,
+            accepted: self.accepted,
+        }
     }
 
     fn failed(&self, error: Error) -> ObjectOutcome {
         ObjectOutcome::Failed {
             content: self.object.content.clone(),
+            sequence: self.object.sequence,
             accepted: self.accepted,
             left: Leftover { key: self.object.key.clone(), upload_id: self.object.upload_id() },
             error: self.object.name(error),

@@ -60,8 +60,8 @@ pub enum ObjectOutcome {
     Visible {
         /// The object.
         report: ObjectReport,
-        /// The books as of its last durable resource, when it holds less than was handed over.
-        sealed: Option<Mark>,
+        /// The books behind its last resource.
+        mark: Box<Mark>,
         /// What was handed over.
         accepted: Count,
     },
@@ -69,6 +69,8 @@ pub enum ObjectOutcome {
     Nothing {
         /// What it would have held.
         content: Content,
+        /// Its place in the sequence of its type's objects.
+        sequence: u32,
         /// What was handed over.
         accepted: Count,
     },
@@ -76,6 +78,8 @@ pub enum ObjectOutcome {
     Failed {
         /// What it would have held.
         content: Content,
+        /// Its place in the sequence of its type's objects.
+        sequence: u32,
         /// What was handed over.
         accepted: Count,
         /// What may be left.
@@ -92,6 +96,15 @@ impl ObjectOutcome {
         match self {
             Self::Visible { report, .. } => &report.content,
             Self::Nothing { content, .. } | Self::Failed { content, .. } => content,
+        }
+    }
+
+    /// The place in the sequence of the type's objects.
+    #[must_use]
+    pub const fn sequence(&self) -> u32 {
+        match self {
+            Self::Visible { report, .. } => report.sequence,
+            Self::Nothing { sequence, .. } | Self::Failed { sequence, .. } => *sequence,
         }
     }
 

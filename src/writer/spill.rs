@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
+use super::accumulator::LARGEST_BATCH_BYTES;
 use crate::error::{Error, Result};
 
 /// Where spilled bytes go, and how many there may be.
@@ -61,15 +62,26 @@ impl Spilled {
         Ok(())
     }
 
-    /// Reads everything back. Blocks.
-    pub(super) fn load(mut self) -> Result<Bytes> {
-        let mut content = Vec::with_capacity(usize::try_from(self.bytes).unwrap_or_default());
-        self.file.seek(SeekFrom::Start(0)).map_err(|error| self.failed("read", error))?;
-        self.file.read_to_end(&mut content).map_err(|error| self.failed("read", error))?;
-        if content.len() as u64 != self.bytes {
-            return Err(self.failed("read", std::io::Error::from(std::io::ErrorKind::UnexpectedEof)));
+    /// Memory to read everything back into: pieces as large as those that were spilled, taken by the thread that takes
+    /// those too. An allocator that is asked for whole parts, by any thread, keeps much more than is in use.
+    pub(super) fn room(&self) -> Vec<Vec<u8>> {
+        let mut left = usize::try_from(self.bytes).unwrap_or(usize::MAX);
+        let mut room = Vec::with_capacity(left / LARGEST_BATCH_BYTES + 1);
+        while left > 0 {
+            let size = left.min(LARGEST_BATCH_BYTES);
+            room.push(vec![0; size]);
+            left -= size;
         }
-        Ok(Bytes::from(content))
+        room
+    }
+
+    /// Reads everything back. Blocks.
+    pub(super) fn load(mut self, mut room: Vec<Vec<u8>>) -> Result<Vec<Bytes>> {
+        self.file.seek(SeekFrom::Start(0)).map_err(|error| self.failed("read", error))?;
+        for piece in &mut room {
+            self.file.read_exact(piece).map_err(|error| self.failed("read", error))?;
+        }
+        Ok(room.into_iter().map(Bytes::from).collect())
     }
 
     fn failed(&self, what: &str, error: std::io::Error) -> Error {
@@ -94,7 +106,8 @@ mod tests {
         spilled.append(&[Bytes::from_static(b"abc"), Bytes::from_static(b"defgh")]).unwrap();
         assert!(area.has_room(2));
         assert!(!area.has_room(3));
-        assert_eq!(spilled.load().unwrap(), Bytes::from_static(b"abcdefgh"));
+        let room = spilled.room();
+        assert_eq!(spilled.load(room).unwrap().concat(), b"abcdefgh");
         assert!(area.has_room(10));
     }
 

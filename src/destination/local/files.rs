@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::io::{self, IoSlice, Write};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use object_store::PutPayload;
 
@@ -27,6 +29,49 @@ where
         Ok(done) => done,
         Err(error) => Err(Error::new(ErrorKind::Internal, "work on a local file broke off").caused_by(error)),
     }
+}
+
+/// Tells blocking work whether somebody still waits for it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wanted {
+    abandoned: Arc<AtomicBool>,
+}
+
+impl Wanted {
+    #[cfg(test)]
+    pub(super) fn abandoned() -> Self {
+        Self { abandoned: Arc::new(AtomicBool::new(true)) }
+    }
+
+    /// To be asked before the step that others can see.
+    ///
+    /// # Errors
+    /// When nobody waits any more.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.abandoned.load(Ordering::Acquire) { Err(Error::cancelled()) } else { Ok(()) }
+    }
+}
+
+/// Held by the one who waits.
+struct Waits(Wanted);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.abandoned.store(true, Ordering::Release);
+    }
+}
+
+/// Runs blocking work that may ask whether it is still wanted: it isn't when the future was dropped.
+pub(super) async fn blocking_if_wanted<T, F>(work: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce(&Wanted) -> Result<T> + Send + 'static,
+{
+    let wanted = Wanted::default();
+    let waits = Waits(wanted.clone());
+    let done = blocking(move || work(&wanted)).await;
+    drop(waits);
+    done
 }
 
 pub(super) fn failed(what: &str, path: &Path, error: io::Error) -> Error {

@@ -12,7 +12,7 @@ use tokio::sync::RwLock;
 
 use super::STAGING_FOLDER;
 use super::extents::{Extent, Extents};
-use super::files::{self, blocking, failed};
+use super::files::{self, Wanted, blocking, blocking_if_wanted, failed};
 use crate::destination::{ObjectKey, OpenUpload, PartId, StoredPart, Upload};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -60,10 +60,6 @@ impl Staged {
         Self { root, key, id: id.to_owned(), path, record, ordered }
     }
 
-    pub(super) const fn key(&self) -> &ObjectKey {
-        &self.key
-    }
-
     fn target(&self) -> PathBuf {
         self.root.join(self.key.as_str())
     }
@@ -79,7 +75,7 @@ impl Staged {
         }
     }
 
-    pub(super) fn create(&self) -> Result<File> {
+    fn create(&self) -> Result<File> {
         files::in_parent(&self.path, || OpenOptions::new().write(true).create_new(true).open(&self.path))
             .map_err(|error| failed("the staged file can't be created", &self.path, error))
     }
@@ -99,16 +95,17 @@ impl Staged {
     }
 
     /// Writes a whole object.
-    pub(super) fn store(&self, payload: &PutPayload) -> Result<()> {
+    pub(super) fn store(&self, payload: &PutPayload, wanted: &Wanted) -> Result<()> {
         let mut file = self.create()?;
         files::write_chunks(&mut file, payload)
             .map_err(|error| failed("the staged file can't be written", &self.path, error))?;
-        self.publish(&self.path, &file)
+        self.publish(&self.path, &file, wanted)
     }
 
     /// Makes a file in the staging folder durable, and visible as the object.
-    fn publish(&self, path: &Path, file: &File) -> Result<()> {
+    fn publish(&self, path: &Path, file: &File, wanted: &Wanted) -> Result<()> {
         file.sync_all().map_err(|error| failed("the staged file can't be synced", path, error))?;
+        wanted.check()?;
         let target = self.target();
         files::in_parent(&target, || rename_to_new(path, &target))
             .map_err(|error| failed("the object can't be put in its place", &target, error))?;
@@ -122,6 +119,13 @@ impl Staged {
         files::remove(&self.ordered)?;
         files::remove(&self.record)?;
         files::remove_empty_parents(&self.root, &self.path)
+    }
+
+    /// Cleans up after something else, whose outcome counts.
+    pub(super) fn remove_or_warn(&self) {
+        if let Err(error) = self.remove() {
+            tracing::warn!(object = %self.key, error = format!("{error:#}"), "a staged file is left behind");
+        }
     }
 
     fn record_written(&self, number: u32, extent: Extent) -> Result<()> {
@@ -143,6 +147,29 @@ impl Staged {
             Ok(ordered)
         };
         copy().map_err(|error| failed("the parts can't be put in order", &self.ordered, error))
+    }
+}
+
+/// A staged file that was just made, and is removed again if nobody takes it: its making may outlive the wish for it.
+#[derive(Debug)]
+pub(super) struct Unclaimed(Option<Staged>);
+
+impl Unclaimed {
+    pub(super) fn create(staged: Staged) -> Result<Self> {
+        staged.create()?;
+        Ok(Self(Some(staged)))
+    }
+
+    pub(super) fn claim(mut self) -> Option<Staged> {
+        self.0.take()
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(staged) = self.0.take() {
+            staged.remove_or_warn();
+        }
     }
 }
 
@@ -234,8 +261,8 @@ impl Upload for StagedUpload {
     async fn complete(&self, parts: &[PartId]) -> Result<()> {
         let alone = Arc::clone(&self.gate).write_owned().await;
         let (shared, parts) = (Arc::clone(&self.shared), parts.to_vec());
-        blocking(move || {
-            let completed = shared.complete(&parts);
+        blocking_if_wanted(move |wanted| {
+            let completed = shared.complete(&parts, wanted);
             drop(alone);
             completed
         })
@@ -289,7 +316,7 @@ impl Shared {
         due
     }
 
-    fn complete(&self, parts: &[PartId]) -> Result<()> {
+    fn complete(&self, parts: &[PartId], wanted: &Wanted) -> Result<()> {
         if self.lock().complete {
             return Ok(());
         }
@@ -307,10 +334,10 @@ impl Shared {
         if Extents::in_order(&extents) {
             // What lies behind the last part belongs to one that isn't asked for.
             file.set_len(end).map_err(unreadable)?;
-            self.staged.publish(&self.staged.path, &file)?;
+            self.staged.publish(&self.staged.path, &file, wanted)?;
         } else {
             let ordered = self.staged.copy_in_order(&mut file, &extents)?;
-            self.staged.publish(&self.staged.ordered, &ordered)?;
+            self.staged.publish(&self.staged.ordered, &ordered, wanted)?;
         }
         self.lock().complete = true;
         Ok(())

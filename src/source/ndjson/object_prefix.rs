@@ -107,8 +107,9 @@ impl StoredObject {
         let options = GetOptions::new().with_range(Some(range)).with_if_match(self.object.e_tag.clone());
         let answer = self.store.get_opts(&self.object.location, options).await;
         let answer = answer.map_err(|error| self.cannot_read(offset, error))?;
-        // Where the store knows no ETag, size and time are all there is.
-        let same_time = self.object.e_tag.is_some() || answer.meta.last_modified == self.object.last_modified;
+        // Where a listing has no ETag, size and time are all there is; the answer to a GET has it in whole seconds.
+        let same_second = answer.meta.last_modified.timestamp() == self.object.last_modified.timestamp();
+        let same_time = self.object.e_tag.is_some() || same_second;
         if answer.meta.size != self.object.size || !same_time {
             return Err(self.changed(offset));
         }

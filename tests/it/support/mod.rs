@@ -1,8 +1,24 @@
 //! What several tests share.
 
+#[cfg(feature = "testing")]
+pub(crate) mod crc64;
+#[cfg(feature = "testing")]
+pub(crate) mod exported;
+#[cfg(feature = "testing")]
+pub(crate) mod generated_source;
 pub(crate) mod naive;
 pub(crate) mod naive_cohort;
 mod naive_tests;
+#[cfg(feature = "testing")]
+pub(crate) mod null_destination;
+#[cfg(feature = "testing")]
+pub(crate) mod odd_data;
+#[cfg(feature = "s3")]
+pub(crate) mod proxy;
+#[cfg(feature = "s3")]
+pub(crate) mod s3_server;
+#[cfg(feature = "testing")]
+pub(crate) mod small_job;
 
 use std::fs;
 use std::path::{Path, PathBuf};

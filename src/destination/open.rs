@@ -1,0 +1,206 @@
+//! The door to destinations: from a URI to a [`Destination`].
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::retry::{RetryCounts, Throttle};
+use super::{Destination, LocalDestination};
+use crate::error::{Error, ErrorKind, Result};
+use crate::location::{Location, unknown_scheme};
+
+/// What a URI doesn't say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The endpoint of an S3 store that isn't AWS, with its scheme.
+    pub endpoint: Option<String>,
+    /// The region of the bucket in S3.
+    pub region: Option<String>,
+    /// The KMS key that objects in S3 are encrypted with: an id, alias or ARN.
+    pub kms_key: Option<String>,
+    /// The checksum that is sent with each part to S3; CRC64NVME if nothing else is said.
+    pub checksum: Option<Checksum>,
+}
+
+/// A checksum that a store checks before it keeps a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    /// None: for stores that refuse the headers.
+    Off,
+    /// CRC64NVME.
+    Crc64Nvme,
+    /// SHA-256.
+    Sha256,
+}
+
+/// A destination, with what is known of its failed calls.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The destination; behind a network, failed calls are repeated.
+    pub destination: Arc<dyn Destination>,
+    /// The failed calls by cause.
+    pub retries: Arc<RetryCounts>,
+    /// What the store asks of the flight.
+    pub throttle: Arc<Throttle>,
+}
+
+/// Opens a destination: a folder, `file:///folder`, `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`.
+///
+/// Credentials come from the usual environment variables. Nothing is created, and no request is sent.
+///
+/// # Errors
+/// When the scheme is unknown or its feature isn't built in, the URI is none, or the settings can't be used.
+pub fn from_uri(uri: &str, settings: &Settings) -> Result<Opened> {
+    let scheme = match Location::parse(uri)? {
+        Location::Path(folder) => return from_folder(&folder, settings),
+        Location::Uri { scheme } => scheme,
+    };
+    match scheme.as_str() {
+        "s3" => s3(uri, settings),
+        "gs" => gcs(uri, settings),
+        "az" => azure(uri, settings),
+        _ => Err(unknown_scheme(uri, &scheme, "a folder, file:, s3:, gs: or az:")),
+    }
+}
+
+/// Opens a local folder.
+///
+/// # Errors
+/// When the path can't be made absolute, or a setting is for a store.
+pub fn from_folder(folder: &Path, settings: &Settings) -> Result<Opened> {
+    refuse_s3_settings(settings)?;
+    let destination = Arc::new(LocalDestination::new(folder)?);
+    Ok(Opened { destination, retries: Arc::default(), throttle: Arc::default() })
+}
+
+fn refuse_s3_settings(settings: &Settings) -> Result<()> {
+    let given = [
+        ("an endpoint", settings.endpoint.is_some()),
+        ("a region", settings.region.is_some()),
+        ("a KMS key", settings.kms_key.is_some()),
+        ("a checksum of parts", settings.checksum.is_some()),
+    ];
+    match given.into_iter().find(|(_, is_given)| *is_given) {
+        Some((what, _)) => Err(Error::new(ErrorKind::InvalidConfig, format!("{what} is for a destination in S3 only"))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+fn retrying(destination: super::MultipartDestination) -> Opened {
+    let retrying = super::Retrying::new(Arc::new(destination));
+    let (retries, throttle) = (retrying.counts(), retrying.throttle());
+    Opened { destination: Arc::new(retrying), retries, throttle }
+}
+
+#[cfg(not(all(feature = "s3", feature = "gcs", feature = "azure")))]
+fn not_built_in(uri: &str, feature: &str) -> Result<Opened> {
+    let message = format!("this build can't write there: it was built without the feature {feature}");
+    Err(Error::new(ErrorKind::InvalidConfig, message).with("destination", crate::location::excerpt(uri)))
+}
+
+#[cfg(feature = "s3")]
+fn s3(uri: &str, settings: &Settings) -> Result<Opened> {
+    use super::s3::{PartChecksum, S3Options, S3Uri};
+
+    let mut options = S3Options::from_env(S3Uri::parse(uri)?)?;
+    if let Some(endpoint) = &settings.endpoint {
+        options = options.with_endpoint(endpoint);
+    }
+    if let Some(region) = &settings.region {
+        options = options.with_region(region);
+    }
+    if let Some(key) = &settings.kms_key {
+        options = options.with_kms_key(key);
+    }
+    if let Some(checksum) = settings.checksum {
+        options = options.with_checksum(match checksum {
+            Checksum::Off => PartChecksum::Off,
+            Checksum::Crc64Nvme => PartChecksum::Crc64Nvme,
+            Checksum::Sha256 => PartChecksum::Sha256,
+        });
+    }
+    Ok(retrying(options.open()?))
+}
+
+#[cfg(not(feature = "s3"))]
+fn s3(uri: &str, _: &Settings) -> Result<Opened> {
+    not_built_in(uri, "s3")
+}
+
+#[cfg(feature = "gcs")]
+fn gcs(uri: &str, settings: &Settings) -> Result<Opened> {
+    refuse_s3_settings(settings)?;
+    Ok(retrying(super::cloud::gcs_from_env(uri)?))
+}
+
+#[cfg(not(feature = "gcs"))]
+fn gcs(uri: &str, _: &Settings) -> Result<Opened> {
+    not_built_in(uri, "gcs")
+}
+
+#[cfg(feature = "azure")]
+fn azure(uri: &str, settings: &Settings) -> Result<Opened> {
+    refuse_s3_settings(settings)?;
+    Ok(retrying(super::cloud::azure_from_env(uri)?))
+}
+
+#[cfg(not(feature = "azure"))]
+fn azure(uri: &str, _: &Settings) -> Result<Opened> {
+    not_built_in(uri, "azure")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::destination::ObjectKey;
+
+    fn url(uri: &str) -> Result<String> {
+        let opened = from_uri(uri, &Settings::default())?;
+        Ok(opened.destination.url(&ObjectKey::new("k").unwrap()))
+    }
+
+    #[test]
+    fn a_path_and_a_file_uri_are_folders() {
+        for uri in ["/srv/out", "/srv/out/", "file:/srv/out", "file:///srv/out", "file://localhost/srv/out"] {
+            assert_eq!(url(uri).unwrap(), "file:///srv/out/k", "{uri}");
+        }
+        assert_eq!(url("file:///srv/a%20b").unwrap(), "file:///srv/a%20b/k");
+        assert!(url("out:1").unwrap().ends_with("/out%3A1/k"));
+    }
+
+    #[test]
+    fn what_is_no_destination_is_refused() {
+        for (uri, said) in [
+            ("", "empty"),
+            ("ftp://host/x", "\"ftp\" is unknown"),
+            ("sqlite:x.db", "\"sqlite\" is unknown"),
+            ("file:out", "absolute"),
+        ] {
+            let error = url(uri).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{uri}");
+            assert!(error.message().contains(said), "{uri}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_key_for_a_folder_is_refused() {
+        let settings = Settings { kms_key: Some("alias/x".into()), ..Settings::default() };
+        let error = from_uri("/srv/out", &settings).unwrap_err();
+        assert!(error.message().contains("KMS key"), "{error}");
+    }
+
+    #[cfg(not(feature = "s3"))]
+    #[test]
+    fn a_store_that_was_not_built_in_is_said_so() {
+        let error = url("s3://bucket").unwrap_err();
+        assert!(error.message().contains("feature s3"), "{error}");
+    }
+
+    #[cfg(feature = "s3")]
+    #[test]
+    fn what_is_no_s3_uri_is_refused() {
+        for uri in ["s3:bucket", "s3://Bad_Bucket", "s3://bucket//x"] {
+            assert_eq!(url(uri).unwrap_err().kind(), ErrorKind::InvalidRequest, "{uri}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The manifest of one job, from its books.
+
+use std::collections::BTreeMap;
+
+use super::closing::Closed;
+use super::manifest::{CountEntry, FORMAT_VERSION, LedgerEntry, Manifest, ManifestExtension, OutputFile, cohort_entry};
+use super::run::{Job, Opened};
+use super::state::JobState;
+use crate::fhir::{Instant, ResourceType};
+use crate::ledger::LedgerRow;
+use crate::request::TypeSelection;
+use crate::scope::Scope;
+use crate::writer::Content;
+
+impl Job {
+    pub(super) fn manifest(&self, opened: &Opened, closed: &Closed, state: JobState, submitted: &Instant) -> Manifest {
+        let (mut output, mut error) = (Vec::new(), Vec::new());
+        for object in &closed.objects {
+            let file = OutputFile::new(object, self.destination.url(&object.key));
+            match object.content {
+                Content::Resources(_) => output.push(file),
+                Content::Errors => error.push(file),
+            }
+        }
+        let base = self.source.name();
+        Manifest {
+            transaction_time: opened.transaction_time.to_string(),
+            request: format!(
+                "{}/{}?{}",
+                base.trim_end_matches('/'),
+                self.request.level().operation_path(),
+                self.request.normalised_query()
+            ),
+            requires_access_token: false,
+            output,
+            error,
+            extension: ManifestExtension {
+                format_version: FORMAT_VERSION,
+                job_id: self.id().to_string(),
+                job_status: state.to_string(),
+                source: base,
+                submit_time: submitted.to_string(),
+                end_time: self.config.clock.now().to_string(),
+                snapshot: "kept".to_owned(),
+                ledger: self.ledger(closed),
+                cohort: self.cohort(opened, closed),
+                skipped: opened.plan.skipped.iter().map(|range| range.name.clone()).collect(),
+                durable_at_cancel: self.durable_at_cancel(),
+                warnings: warnings(opened, closed),
+            },
+        }
+    }
+
+    /// A row for each type that was met or asked for.
+    fn ledger(&self, closed: &Closed) -> Vec<LedgerEntry> {
+        let mut rows: BTreeMap<Option<ResourceType>, LedgerRow> = closed.rows.clone();
+        for asked in self.asked_types().into_iter().flatten() {
+            rows.entry(Some(asked)).or_default();
+        }
+        rows.iter().map(|(name, row)| LedgerEntry::new(name.as_ref().map(ResourceType::as_str), row)).collect()
+    }
+
+    fn cohort(&self, opened: &Opened, closed: &Closed) -> Option<serde_json::Value> {
+        let Scope::Cohort(cohort) = &opened.scope else { return None };
+        let mut report = cohort.report.clone();
+        let sees_all_patients = matches!(self.request.types(), TypeSelection::All)
+            && self.request.since().is_none()
+            && self.request.until().is_none()
+            && !self.is_cancelled();
+        if sees_all_patients {
+            let patients = closed.rows.get(&ResourceType::r4("Patient"));
+            report.patients_found = Some(patients.map_or(0, |row| row.written.resources));
+        }
+        cohort_entry(&report)
+    }
+
+    fn durable_at_cancel(&self) -> Option<BTreeMap<String, CountEntry>> {
+        if !self.is_cancelled() {
+            return None;
+        }
+        let counts = self.shared.durable_at_cancel();
+        let of_types = counts.into_iter().filter_map(|(content, count)| match content {
+            Content::Resources(resource_type) => Some((resource_type.to_string(), count.into())),
+            Content::Errors => None,
+        });
+        Some(of_types.collect())
+    }
+}
+
+fn warnings(opened: &Opened, closed: &Closed) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Scope::Cohort(cohort) = &opened.scope {
+        warnings.extend(cohort.report.warnings.iter().cloned());
+    }
+    for (resource_type, row) in &closed.rows {
+        let Some(resource_type) = resource_type else { continue };
+        if !resource_type.is_r4() {
+            warnings.push(format!("{resource_type} is no resource type of R4"));
+        }
+        if row.notes.stamped_after_t > 0 {
+            let count = row.notes.stamped_after_t;
+            warnings.push(format!("{count} of {resource_type} are stamped after the transaction time"));
+        }
+    }
+    warnings
+}

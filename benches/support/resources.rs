@@ -7,7 +7,7 @@ use fhir_export::fhir::ResourceType;
 
 /// The types of a hospital's data and how many there are of each among 387 resources.
 ///
-/// By bytes: Observation and ExplanationOfBenefit two fifths and a fifth, as in Synthea's output.
+/// By bytes ExplanationOfBenefit is two fifths and Observation a quarter, much as in Synthea's output.
 pub(crate) const HOSPITAL: [(&str, u64); 7] = [
     ("Observation", 210),
     ("Condition", 45),

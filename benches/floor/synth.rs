@@ -267,7 +267,7 @@ impl Maker {
             self.concept("http://terminology.hl7.org/CodeSystem/processpriority")
         )
         .unwrap();
-        self.items(line, 6);
+        self.items(line, 5);
         write!(line, r#"],"total":{{"value":{}.{},"currency":"USD"}}"#, self.dice.below(5000), self.dice.below(100))
             .unwrap();
     }
@@ -281,7 +281,7 @@ impl Maker {
             self.instant()
         )
         .unwrap();
-        self.items(line, 29);
+        self.items(line, 22);
         write!(line, r#"],"payment":{{"amount":{{"value":{}.0,"currency":"USD"}}}}"#, self.dice.below(5000)).unwrap();
     }
 
@@ -324,7 +324,7 @@ impl Maker {
 
     fn patient(&mut self, line: &mut String) {
         line.push_str(r#""text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\">"#);
-        for _ in 0..42 {
+        for _ in 0..63 {
             write!(line, "<p>{}</p>\\n", self.dice.word()).unwrap();
         }
         line.push_str(r#"</div>"},"identifier":["#);

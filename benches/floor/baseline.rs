@@ -302,8 +302,7 @@ impl<'u> Copier<'u> {
 pub fn bare(folder: &Path, endpoint: &str, threads: usize) -> io::Result<Sample> {
     let files = files(folder)?;
     let watch = Stopwatch::start();
-    let opened: Arc<Vec<File>> =
-        Arc::new(files.iter().map(|(path, _)| File::open(path)).collect::<io::Result<_>>()?);
+    let opened: Arc<Vec<File>> = Arc::new(files.iter().map(|(path, _)| File::open(path)).collect::<io::Result<_>>()?);
     let regions = Arc::new(Regions::of(&files, PART_BYTES as u64));
     let runtime = runtime(threads)?;
     runtime.block_on(async {

@@ -17,7 +17,8 @@ pub const SINCE: &str = "2022-07-02T12:00:00Z";
 /// The Group of one patient in a hundred.
 pub const GROUP: &str = "one-percent";
 
-const RESOURCES: usize = 390_850;
+/// Resources in all.
+pub const RESOURCES: usize = 390_850;
 const FIRST_SECOND: i64 = 1_577_836_800;
 const SECONDS: u64 = 1827 * 86_400;
 
@@ -33,10 +34,22 @@ const TYPES: [(&str, u64); 7] = [
 ];
 
 const WORDS: [&str; 16] = [
-    "Encounter for problem", "Body Mass Index", "Acute viral pharyngitis", "General examination of patient",
-    "Hemoglobin A1c/Hemoglobin.total in Blood", "Prediabetes", "Emergency room admission", "Chronic sinusitis",
-    "Documentation of current medications", "Influenza, seasonal, injectable", "Sodium", "Diastolic blood pressure",
-    "Laceration of hand", "Médecine générale \\u2013 suivi", "Outpatient procedure", "Patient encounter procedure",
+    "Encounter for problem",
+    "Body Mass Index",
+    "Acute viral pharyngitis",
+    "General examination of patient",
+    "Hemoglobin A1c/Hemoglobin.total in Blood",
+    "Prediabetes",
+    "Emergency room admission",
+    "Chronic sinusitis",
+    "Documentation of current medications",
+    "Influenza, seasonal, injectable",
+    "Sodium",
+    "Diastolic blood pressure",
+    "Laceration of hand",
+    "Médecine générale \\u2013 suivi",
+    "Outpatient procedure",
+    "Patient encounter procedure",
 ];
 
 /// The folders of the generated data.

@@ -106,7 +106,8 @@ impl Row {
             "baseline" => "none",
             _ => self.arguments.value("validate").unwrap_or("full"),
         };
-        let compression = self.arguments.value("gzip").map_or_else(|| "none".to_owned(), |level| format!("gzip {level}"));
+        let compression =
+            self.arguments.value("gzip").map_or_else(|| "none".to_owned(), |level| format!("gzip {level}"));
         println!(
             "| {} | {server} | {validation} | {compression} | {} | {:.3} | {:.2} | {:.3} | {:.0} | {:.2} | {:.2} |",
             self.name,
@@ -134,7 +135,9 @@ impl Table {
             self.rows.iter_mut().try_for_each(Row::run)?;
         }
         println!("\n{} (median of {rounds}, load {}, calibration {calibration:.2})\n", self.title, load());
-        println!("| what | server | validation | compression | threads | wall s | GB/s in | CPU s/GB in | peak MiB | CPU ratio | wall ratio |");
+        println!(
+            "| what | server | validation | compression | threads | wall s | GB/s in | CPU s/GB in | peak MiB | CPU ratio | wall ratio |"
+        );
         println!("| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
         if let Some(first) = self.rows.first() {
             self.rows.iter().for_each(|row| row.print(first));
@@ -204,10 +207,7 @@ fn tables(data: &Folders, sink: &str, throttled: &str, folder: &Path) -> Vec<Tab
         },
         Table {
             title: "The same, store throttled to 1.25 GB/s",
-            rows: vec![
-                Row::bare("read and upload, bare", types, throttled),
-                Row::engine("engine", types, throttled),
-            ],
+            rows: vec![Row::bare("read and upload, bare", types, throttled), Row::engine("engine", types, throttled)],
         },
         Table {
             title: "Group of 1 % of the patients against the system, seven files of one type",
@@ -234,10 +234,7 @@ fn tables(data: &Folders, sink: &str, throttled: &str, folder: &Path) -> Vec<Tab
         },
         Table {
             title: "Scaling from one thread to two, all kept, files of one type, dropped",
-            rows: vec![
-                Row::engine("engine", types, "drop").with("threads", "1"),
-                Row::engine("engine", types, "drop"),
-            ],
+            rows: vec![Row::engine("engine", types, "drop").with("threads", "1"), Row::engine("engine", types, "drop")],
         },
         Table {
             title: "Compression and local files, half kept by `_since`",
@@ -269,6 +266,9 @@ fn extras(tables: &[Table], folder: &Path) -> Outcome<()> {
     let few = crate::engine::empty_types(folder, 0)?;
     let many = crate::engine::empty_types(folder, 100)?;
     let each = many.saturating_sub(few).as_secs_f64() * 1e3 / 100.0;
-    println!("- A job of one line: {:.2} ms; each type of which nothing is kept: {each:.3} ms more.", few.as_secs_f64() * 1e3);
+    println!(
+        "- A job of one line: {:.2} ms; each type of which nothing is kept: {each:.3} ms more.",
+        few.as_secs_f64() * 1e3
+    );
     Ok(())
 }

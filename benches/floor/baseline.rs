@@ -271,7 +271,7 @@ impl<'u> Copier<'u> {
 
     fn line(&mut self, line: &[u8]) {
         self.lines += 1;
-        if self.lines % 2 == 0 {
+        if self.lines.is_multiple_of(2) {
             return;
         }
         let kind = (self.lines / 2) % TYPES;

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::arguments::Arguments;
@@ -84,6 +84,10 @@ impl Row {
         let sample = Sample::parse(&String::from_utf8_lossy(&output.stdout));
         let said = || format!("{}: {}", self.name, String::from_utf8_lossy(&output.stderr));
         self.samples.push(sample.ok_or_else(said)?);
+        let to = Path::new(self.arguments.required("to"));
+        if to.is_dir() {
+            std::fs::remove_dir_all(to)?;
+        }
         Ok(())
     }
 
@@ -99,6 +103,7 @@ impl Row {
     fn print(&self, first: &Self) {
         let server = match self.arguments.required("to") {
             "drop" => "none, dropped",
+            url if url.starts_with("http") && self.arguments.value("signed").is_some() => "S3 sink, signed",
             url if url.starts_with("http") => "S3 sink, unsigned",
             _ => "local folder",
         };
@@ -146,6 +151,17 @@ impl Table {
     }
 }
 
+fn machine() -> String {
+    let field = |file: &str, name: &str| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_once(':').map_or_else(String::new, |(_, value)| value.trim().to_owned())
+    };
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let now = jiff::Timestamp::now();
+    format!("{}, {cores} cores, {}; {now:.0}", field("/proc/cpuinfo", "model name"), field("/proc/meminfo", "MemTotal"))
+}
+
 fn load() -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split(' ').next().unwrap_or("?").to_owned()
@@ -155,11 +171,13 @@ fn load() -> String {
 pub fn print(arguments: &Arguments, folder: &Path) -> Outcome<()> {
     let data = Folders::below(folder)?;
     warm(&data)?;
+    println!("{}", machine());
     let (sink, throttled) = (Server::start(None)?, Server::start(Some(THROTTLED_BYTES_PER_SECOND))?);
     let rounds = arguments.number("rounds").unwrap_or(7);
     let level = arguments.value("validate").unwrap_or("full");
     let only = arguments.value("only").unwrap_or_default();
-    let mut tables = tables(&data, &sink.url, &throttled.url, folder);
+    let out = local_folder(folder);
+    let mut tables = tables(&data, &sink.url, &throttled.url, &out);
     tables.retain(|table| table.title.contains(only));
     for table in &mut tables {
         for row in table.rows.iter_mut().filter(|row| row.command == "engine") {
@@ -168,7 +186,14 @@ pub fn print(arguments: &Arguments, folder: &Path) -> Outcome<()> {
         table.run(rounds)?;
     }
     extras(&tables, folder)?;
-    std::fs::remove_dir_all(folder.join("out")).or_else(|_| Ok(()))
+    Ok(())
+}
+
+/// A folder in memory if there is one, so that no disk is measured.
+fn local_folder(data: &Path) -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let parent = if memory.is_dir() { memory } else { data };
+    parent.join(format!("fhir-export-floor-{}", std::process::id()))
 }
 
 /// Reads everything once, so that it is in the page cache.
@@ -181,11 +206,10 @@ fn warm(data: &Folders) -> std::io::Result<()> {
     Ok(())
 }
 
-fn tables(data: &Folders, sink: &str, throttled: &str, folder: &Path) -> Vec<Table> {
+fn tables(data: &Folders, sink: &str, throttled: &str, out: &Path) -> Vec<Table> {
     let (mixed, types) = (&*data.mixed, &*data.types);
     let group = format!("group/{}", synth::GROUP);
-    let out = folder.join("out");
-    let out = out.to_string_lossy();
+    let out = &*out.to_string_lossy();
     vec![
         Table {
             title: "Half kept by `_since`, seven types in one file",
@@ -242,7 +266,7 @@ fn tables(data: &Folders, sink: &str, throttled: &str, folder: &Path) -> Vec<Tab
                 Row::engine("engine", mixed, sink).since(),
                 Row::engine("engine", mixed, sink).since().with("gzip", "1"),
                 Row::engine("engine", mixed, sink).since().with("gzip", "6"),
-                Row::engine("engine, local", mixed, &out).since(),
+                Row::engine("engine, local", mixed, out).since(),
             ],
         },
     ]

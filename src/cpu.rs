@@ -65,18 +65,6 @@ impl<T> Pending<T> {
             Ok(Err(())) | Err(_) => Err(panicked()),
         }
     }
-
-    /// Takes the result if the work is done.
-    ///
-    /// # Errors
-    /// When the work panicked.
-    pub fn try_done(&mut self) -> Result<Option<T>> {
-        match self.0.try_recv() {
-            Ok(Ok(value)) => Ok(Some(value)),
-            Err(oneshot::error::TryRecvError::Empty) => Ok(None),
-            Ok(Err(())) | Err(oneshot::error::TryRecvError::Closed) => Err(panicked()),
-        }
-    }
 }
 
 fn panicked() -> Error {

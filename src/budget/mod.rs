@@ -4,8 +4,10 @@
 //! the stages wait on each other in one direction only: read waits for fill, fill for flight, flight for
 //! nothing but the store. A [`Permit`] travels with the bytes that it pays for and returns them when dropped.
 
+mod buffers;
 mod pool;
 
+pub(crate) use buffers::Buffers;
 pub use pool::{Permit, Pool, Turn};
 
 use crate::error::{Error, ErrorKind, Result};

@@ -252,6 +252,7 @@ impl Upload for MultipartUpload {
     }
 
     async fn put_part(&self, number: u32, payload: PutPayload) -> Result<PartId> {
+        self.refuse_aborted()?;
         let Some(index) = number.checked_sub(1) else { return Err(self.refusal("a part's number is 1 or more")) };
         let sent = self.shared.uploads.put_part(&self.path, &self.id, index as usize, payload).await;
         let part = sent.map_err(|error| self.failed("the part can't be stored", error).with("part", number))?;
@@ -259,6 +260,7 @@ impl Upload for MultipartUpload {
     }
 
     async fn complete(&self, parts: &[PartId]) -> Result<()> {
+        self.refuse_aborted()?;
         let parts = self.judge(parts)?;
         let completed = self.shared.uploads.complete_multipart(&self.path, &self.id, parts).await;
         completed.map(drop).map_err(|error| self.failed("the upload can't be completed", error))
@@ -299,6 +301,14 @@ impl MultipartUpload {
             Ok(StorePartId { content_id: content_id.ok_or_else(missing)? })
         };
         (1..).zip(parts).map(ours).collect()
+    }
+
+    /// Stores differ in what they answer for an upload that is gone; some fail, which looks as if it would pass.
+    fn refuse_aborted(&self) -> Result<()> {
+        if self.aborted.load(Ordering::Relaxed) {
+            return Err(self.refusal("the upload was aborted").with_kind(ErrorKind::NotFound));
+        }
+        Ok(())
     }
 
     async fn abort_once(&self) -> Result<()> {

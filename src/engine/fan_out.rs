@@ -5,10 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::buffers::Buffers;
 use super::outcome::{self, Place};
 use super::sift::{Reason, Run, Sieve, Sifted, SiftedBlock};
-use crate::budget::Permit;
+use crate::budget::{Buffers, Permit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Books, Count, Fate, Origin, Slot};
 use crate::writer::{Content, Lines, Writers};

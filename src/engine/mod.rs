@@ -8,7 +8,6 @@
 //! ranges may feed one object, and its order must not depend on which of them was quicker.
 
 mod block;
-mod buffers;
 mod fan_out;
 mod intake;
 mod outcome;
@@ -23,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use fan_out::OnBad;
 pub use progress::{Progress, TypeProgress};
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Buffers};
 use crate::cpu::CpuPool;
 use crate::error::{Error, Result};
 use crate::fhir::ResourceType;
@@ -31,7 +30,6 @@ use crate::filter::Filter;
 use crate::ledger::{Books, LedgerRow, Slot};
 use crate::source::{Range, Snapshot};
 use crate::writer::{Ending, ObjectOutcome, Writers};
-use buffers::Buffers;
 use fan_out::FanOut;
 use intake::Ranges;
 use progress::Reporter;

@@ -30,8 +30,9 @@ pub(super) fn quarantined(place: &Place<'_>, reason: &Reason) -> Vec<u8> {
         }
         Origin::Cursor { cursor, rows } => {
             let row = rows + place.rows_into_block;
-            let cursor = cursor.escape_ascii();
-            (format!("row {row} after {cursor}"), json!({"url": "row", "valueString": format!("{cursor}+{row}")}))
+            let cursor = cursor.escape_ascii().to_string();
+            let after = if cursor.is_empty() { "the start" } else { &cursor };
+            (format!("row {row} after {after}"), json!({"url": "row", "valueString": format!("{cursor}+{row}")}))
         }
     };
     let (range, length) = (place.range, place.length_bytes);

@@ -7,9 +7,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::block::{Block, Shape};
-use super::buffers::Buffers;
 use super::sift::{Sieve, SiftedBlock};
-use crate::budget::{Permit, Pool, Turn};
+use crate::budget::{Buffers, Permit, Pool, Turn};
 use crate::cpu::{CpuPool, Pending};
 use crate::error::{Error, Result};
 use crate::ledger::Origin;
@@ -57,10 +56,13 @@ pub(super) struct RangeSink {
 }
 
 /// Where what comes next begins in its range.
+///
+/// A cursor is its source's own: whether it is an offset or the place of a row tells only what is handed over behind it.
 #[derive(Debug)]
-enum Start {
-    Offset(u64),
-    Rows { cursor: Arc<[u8]>, rows: u64 },
+struct Start {
+    cursor: Cursor,
+    /// Bytes of lines, or rows, handed over since.
+    passed: u64,
 }
 
 /// The beginning of a line whose end hasn't come yet.
@@ -72,20 +74,60 @@ enum Held {
     Tail(Vec<u8>),
     /// A line that fills a buffer and goes on.
     Line(Buffer),
-    /// A line over the limit, of which so many bytes have passed.
-    TooLong(u64),
+    /// A line over the limit, which is passed over.
+    TooLong(Passed),
+}
+
+/// What has passed of a line over the limit.
+#[derive(Clone, Copy, Debug)]
+struct Passed {
+    bytes: u64,
+    /// Nothing but blanks: if it stays so, the line is no resource, however long.
+    is_blank: bool,
+}
+
+impl Passed {
+    /// The beginning of a line.
+    fn new(bytes: &[u8]) -> Self {
+        let passed = Self { bytes: 0, is_blank: true };
+        let unmarked = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+        Self { bytes: bytes.len() as u64, ..passed.and(unmarked) }
+    }
+
+    /// The same with what comes next of the line.
+    fn and(self, bytes: &[u8]) -> Self {
+        let is_blank = self.is_blank && bytes.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'));
+        Self { bytes: self.bytes + bytes.len() as u64, is_blank }
+    }
+}
+
+impl Start {
+    /// Where lines of so many bytes begin; what comes next begins behind them.
+    fn after_lines(&mut self, length_bytes: u64) -> Origin {
+        let origin = Origin::Offset(self.cursor.offset().unwrap_or_default() + self.passed);
+        self.passed += length_bytes;
+        origin
+    }
+
+    /// Where so many rows begin; what comes next begins behind them.
+    fn after_rows(&mut self, rows: u64) -> Origin {
+        let origin = Origin::Cursor { cursor: Arc::from(self.cursor.as_bytes()), rows: self.passed };
+        self.passed += rows;
+        origin
+    }
 }
 
 impl RangeSink {
     pub(super) fn new(intake: Arc<Intake>, number: u64, out: mpsc::Sender<Piece>) -> Self {
-        Self { intake, number, out, start: Start::Offset(0), held: Held::Nothing }
+        let start = Start { cursor: Cursor::start(), passed: 0 };
+        Self { intake, number, out, start, held: Held::Nothing }
     }
 
     /// Ends the range: what is held is its last line.
     pub(super) async fn finish(mut self) -> Result<()> {
         match std::mem::replace(&mut self.held, Held::Nothing) {
             Held::Nothing => Ok(()),
-            Held::TooLong(length_bytes) => self.send_too_long(length_bytes).await,
+            Held::TooLong(passed) => self.end_line_too_long(passed).await,
             Held::Line(buffer) => self.send_lines(buffer).await,
             Held::Tail(tail) => {
                 let mut buffer = self.room_for(tail.len() + 1).await?;
@@ -102,25 +144,22 @@ impl RangeSink {
 
     async fn send(&mut self, buffer: Buffer, shape: Shape) -> Result<()> {
         let (memory, filled, permit) = buffer.into_parts();
-        let origin = self.origin();
-        match (&mut self.start, &shape) {
-            (Start::Offset(offset), _) => *offset += filled as u64,
-            (Start::Rows { rows, .. }, Shape::Rows(marks)) => *rows += marks.len() as u64,
-            (Start::Rows { .. }, Shape::Lines) => {}
-        }
+        let origin = match &shape {
+            Shape::Lines => self.start.after_lines(filled as u64),
+            Shape::Rows(marks) => self.start.after_rows(marks.len() as u64),
+        };
         let (sieve, limit) = (Arc::clone(&self.intake.sieve), self.intake.line_limit_bytes);
         let block = Block { memory, filled, permit, origin, shape };
         let sifted = self.intake.cpu.run(move || sieve.sift(block, limit));
         self.hand_on(Piece::Block(sifted)).await
     }
 
-    async fn send_too_long(&mut self, length_bytes: u64) -> Result<()> {
-        let origin = self.origin();
-        match &mut self.start {
-            Start::Offset(offset) => *offset += length_bytes + 1,
-            Start::Rows { rows, .. } => *rows += 1,
+    async fn end_line_too_long(&mut self, passed: Passed) -> Result<()> {
+        let origin = self.start.after_lines(passed.bytes + 1);
+        if passed.is_blank {
+            return Ok(());
         }
-        self.hand_on(Piece::TooLong { origin, length_bytes }).await
+        self.hand_on(Piece::TooLong { origin, length_bytes: passed.bytes }).await
     }
 
     async fn hand_on(&self, piece: Piece) -> Result<()> {
@@ -131,20 +170,13 @@ impl RangeSink {
         }
     }
 
-    fn origin(&self) -> Origin {
-        match &self.start {
-            Start::Offset(offset) => Origin::Offset(*offset),
-            Start::Rows { cursor, rows } => Origin::Cursor { cursor: Arc::clone(cursor), rows: *rows },
-        }
-    }
-
     /// A fresh buffer of at least so many bytes.
     async fn room_for(&self, bytes: usize) -> Result<Buffer> {
         // Few different sizes, so that memory fits again.
         let granule = (self.intake.block_bytes / 4).max(1);
         let size_bytes = bytes.max(self.intake.block_bytes).next_multiple_of(granule);
         let permit = self.permit(size_bytes).await?;
-        Ok(Buffer::new(self.intake.buffers.take(size_bytes), 0, permit))
+        Ok(Buffer::new(self.intake.buffers.take_filled(size_bytes), 0, permit))
     }
 
     /// Waits for bytes of the read pool. The range whose turn it is takes all there is; a later one leaves a block to
@@ -209,7 +241,7 @@ impl BlockSink for RangeSink {
         }
         let Some(last) = memchr::memrchr(b'\n', buffer.filled()) else {
             if buffer.filled().len() > self.intake.line_limit_bytes {
-                self.held = Held::TooLong(buffer.filled().len() as u64);
+                self.held = Held::TooLong(Passed::new(buffer.filled()));
             } else if !buffer.filled().is_empty() {
                 self.held = Held::Line(buffer);
             }
@@ -227,7 +259,8 @@ impl BlockSink for RangeSink {
     }
 
     async fn row_too_long(&mut self, length_bytes: u64) -> Result<()> {
-        self.send_too_long(length_bytes).await
+        let origin = self.start.after_rows(1);
+        self.hand_on(Piece::TooLong { origin, length_bytes }).await
     }
 
     fn line_limit_bytes(&self) -> usize {
@@ -235,10 +268,7 @@ impl BlockSink for RangeSink {
     }
 
     fn at(&mut self, cursor: Cursor) {
-        self.start = match cursor.offset() {
-            Some(offset) => Start::Offset(offset),
-            None => Start::Rows { cursor: Arc::from(cursor.as_bytes()), rows: 0 },
-        };
+        self.start = Start { cursor, passed: 0 };
     }
 }
 
@@ -249,7 +279,7 @@ impl RangeSink {
         let (memory, _, permit) = buffer.into_parts();
         if !tail.is_empty() {
             self.held = if tail.len() > self.intake.line_limit_bytes {
-                Held::TooLong(tail.len() as u64)
+                Held::TooLong(Passed::new(&tail))
             } else {
                 Held::Tail(tail)
             };
@@ -258,13 +288,13 @@ impl RangeSink {
     }
 
     /// Looks for the end of a line that is over the limit.
-    async fn pass_over(&mut self, buffer: Buffer, passed: u64) -> Result<()> {
+    async fn pass_over(&mut self, buffer: Buffer, passed: Passed) -> Result<()> {
         let Some(end) = memchr::memchr(b'\n', buffer.filled()) else {
-            self.held = Held::TooLong(passed + buffer.filled().len() as u64);
+            self.held = Held::TooLong(passed.and(buffer.filled()));
             return Ok(());
         };
         self.held = Held::Nothing;
-        self.send_too_long(passed + end as u64).await?;
+        self.end_line_too_long(passed.and(buffer.filled().get(..end).unwrap_or_default())).await?;
         let (mut memory, filled, permit) = buffer.into_parts();
         memory.copy_within(end + 1..filled, 0);
         self.lines(Buffer::new(memory, filled - end - 1, permit)).await

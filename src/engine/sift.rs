@@ -9,9 +9,13 @@ use super::block::{Block, Shape};
 use crate::budget::Permit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::ResourceType;
-use crate::filter::{Filter, Verdict};
+use crate::filter::{Filter, Judgement, Verdict};
 use crate::ledger::{Exclusion, Notes, Origin, Slot, TypeTable};
 use crate::resource::{Defect, Facts, Lines, References, ScanPlan, scan};
+use crate::scope::{Fingerprint, Question};
+
+/// Lines whose look-ups are made together.
+const DEFERRED_LINES: usize = 64;
 
 /// What the lines of all blocks of a job are judged by.
 #[derive(Debug)]
@@ -100,8 +104,14 @@ impl Sieve {
     pub(super) fn sift(&self, block: Block, line_limit_bytes: usize) -> Result<SiftedBlock> {
         let Block { mut memory, filled, permit, origin, shape } = block;
         memory.truncate(filled);
-        let mut sifting =
-            Sifting { sieve: self, line_limit_bytes, references: References::new(), runs: Vec::new(), last_type: None };
+        let mut sifting = Sifting {
+            sieve: self,
+            line_limit_bytes,
+            references: References::new(),
+            runs: Vec::new(),
+            last_type: None,
+            deferred: Deferred::default(),
+        };
         match shape {
             Shape::Lines => sifting.lines(&mut memory)?,
             Shape::Rows(marks) => {
@@ -113,6 +123,7 @@ impl Sieve {
                 }
             }
         }
+        sifting.settle_deferred();
         Ok(SiftedBlock { runs: sifting.runs, memory, permit, origin })
     }
 }
@@ -125,6 +136,15 @@ struct Sifting<'s> {
     runs: Vec<Run>,
     /// The type of the line before: mostly that of the next one too.
     last_type: Option<(ResourceType, Slot)>,
+    deferred: Deferred,
+}
+
+/// Lines whose fate hangs on look-ups that are made together.
+#[derive(Default)]
+struct Deferred {
+    lines: Vec<(Run, Option<Question>)>,
+    asked: Vec<Fingerprint>,
+    held: Vec<bool>,
 }
 
 impl Sifting<'_> {
@@ -161,19 +181,56 @@ impl Sifting<'_> {
         let start = body.start;
         let body = memory.get(body).unwrap_or_default();
         let mut references = std::mem::take(&mut self.references);
-        let (slot, fate) = match scan(body, &self.sieve.plan, &mut references) {
+        let (slot, judged) = match scan(body, &self.sieve.plan, &mut references) {
             Ok(facts) => self.judge(&facts, &references, body, deleted, &mut notes)?,
-            Err(defect) => (Slot::UNKNOWN, Sifted::Quarantine(Reason::Defect(defect))),
+            Err(defect) => (Slot::UNKNOWN, Judged::Fate(Sifted::Quarantine(Reason::Defect(defect)))),
         };
         self.references = references;
-        self.push(Run { start, end, resources: 1, bytes: (end - start) as u64, slot, fate, notes });
+        let run = Run { start, end, resources: 1, bytes: (end - start) as u64, slot, fate: Sifted::Keep, notes };
+        match judged {
+            Judged::Fate(fate) => self.settle(Run { fate, ..run }),
+            Judged::Deferred(question) => self.defer(run, Some(question)),
+        }
         Ok(())
+    }
+
+    /// Adds a line whose fate is clear, behind those that wait.
+    fn settle(&mut self, run: Run) {
+        if self.deferred.lines.is_empty() {
+            self.push(run);
+        } else {
+            self.defer(run, None);
+        }
+    }
+
+    /// Lets a line wait for those before it, and all of them for their look-ups.
+    fn defer(&mut self, run: Run, question: Option<Question>) {
+        self.deferred.lines.push((run, question));
+        if self.deferred.lines.len() >= DEFERRED_LINES {
+            self.settle_deferred();
+        }
+    }
+
+    fn settle_deferred(&mut self) {
+        let mut deferred = std::mem::take(&mut self.deferred);
+        self.sieve.filter.look_up(&deferred.asked, &mut deferred.held);
+        let mut held = deferred.held.as_slice();
+        for (mut run, question) in deferred.lines.drain(..) {
+            if let Some(question) = question {
+                let (own, others) = held.split_at(question.asked());
+                held = others;
+                run.fate = Filter::conclude(question, own, &mut run.notes).into();
+            }
+            self.push(run);
+        }
+        deferred.asked.clear();
+        self.deferred = deferred;
     }
 
     fn too_long(&mut self, start: usize, length: usize) {
         let (bytes, slot) = (length as u64 + 1, Slot::UNKNOWN);
         let fate = Sifted::Quarantine(Reason::TooLong { limit_bytes: self.line_limit_bytes });
-        self.push(Run { start, end: start + length + 1, resources: 1, bytes, slot, fate, notes: Notes::default() });
+        self.settle(Run { start, end: start + length + 1, resources: 1, bytes, slot, fate, notes: Notes::default() });
     }
 
     fn judge(
@@ -183,19 +240,22 @@ impl Sifting<'_> {
         body: &[u8],
         deleted: bool,
         notes: &mut Notes,
-    ) -> Result<(Slot, Sifted)> {
-        let sieve = self.sieve;
+    ) -> Result<(Slot, Judged)> {
+        let filter = &self.sieve.filter;
+        let mut asked = std::mem::take(&mut self.deferred.asked);
         let (resource_type, slot) = self.type_of(&facts.resource_type)?;
-        if deleted {
-            return Ok((slot, Sifted::Exclude(Exclusion::Deleted)));
-        }
-        let verdict = sieve.filter.judge(resource_type, facts, references, body, notes);
-        let fate = match verdict {
-            Verdict::Keep => Sifted::Keep,
-            Verdict::Exclude(exclusion) => Sifted::Exclude(exclusion),
-            Verdict::Malformed => Sifted::Quarantine(Reason::LastUpdated),
+        let judged = if deleted {
+            Judged::Fate(Sifted::Exclude(Exclusion::Deleted))
+        } else if filter.may_defer() {
+            match filter.begin(resource_type, facts, references, notes, &mut asked) {
+                Judgement::Settled(verdict) => Judged::Fate(verdict.into()),
+                Judgement::Asked(question) => Judged::Deferred(question),
+            }
+        } else {
+            Judged::Fate(filter.judge(resource_type, facts, references, body, notes).into())
         };
-        Ok((slot, fate))
+        self.deferred.asked = asked;
+        Ok((slot, judged))
     }
 
     fn type_of(&mut self, name: &str) -> Result<(&ResourceType, Slot)> {
@@ -219,6 +279,22 @@ impl Sifting<'_> {
                 last.bytes += run.bytes;
             }
             _ => self.runs.push(run),
+        }
+    }
+}
+
+/// What is known of a line's fate.
+enum Judged {
+    Fate(Sifted),
+    Deferred(Question),
+}
+
+impl From<Verdict> for Sifted {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Keep => Self::Keep,
+            Verdict::Exclude(exclusion) => Self::Exclude(exclusion),
+            Verdict::Malformed => Self::Quarantine(Reason::LastUpdated),
         }
     }
 }

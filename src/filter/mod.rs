@@ -15,7 +15,7 @@ use crate::fhir::{Instant, ResourceType};
 use crate::ledger::{Exclusion, Notes};
 use crate::resource::reference::BaseUrls;
 use crate::resource::{Compartment, Facts, LastUpdated, References, ScanPlan};
-use crate::scope::Scope;
+use crate::scope::{Fingerprint, Question, Scope};
 
 /// What a job keeps.
 #[derive(Debug)]
@@ -74,6 +74,15 @@ pub enum Verdict {
     Malformed,
 }
 
+/// A judgement that may wait for look-ups.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Judgement {
+    /// The verdict is clear.
+    Settled(Verdict),
+    /// It depends on whether the resource is inside the scope.
+    Asked(Question),
+}
+
 impl Filter {
     /// Builds the filter of a job.
     #[must_use]
@@ -98,7 +107,7 @@ impl Filter {
         self.types.as_ref().is_none_or(|types| types.contains(resource_type))
     }
 
-    /// Judges one resource of a type that was asked for; what else there is to be said of it is added to `notes`.
+    /// Judges one resource; what else there is to be said of it is added to `notes`.
     #[must_use]
     pub fn judge(
         &self,
@@ -108,8 +117,34 @@ impl Filter {
         body: &[u8],
         notes: &mut Notes,
     ) -> Verdict {
+        let (mut asked, mut held) = (Vec::new(), Vec::new());
+        match self.begin(resource_type, facts, references, notes, &mut asked) {
+            Judgement::Settled(verdict) => verdict,
+            Judgement::Asked(question) => {
+                self.look_up(&asked, &mut held);
+                let verdict = Self::conclude(question, &held, notes);
+                self.keeps(&Candidate { resource_type, id: facts.id.as_deref(), body }, verdict)
+            }
+        }
+    }
+
+    /// Whether judging may be split into [`begin`](Self::begin) and [`conclude`](Self::conclude), so that the look-ups of
+    /// many resources are made together: only a cohort has look-ups, and a policy wants to see the resource.
+    pub(crate) const fn may_defer(&self) -> bool {
+        matches!(self.scope, Scope::Cohort(_)) && self.policy.is_none()
+    }
+
+    /// Judges one resource as far as it can without looking patients up; those are added to `asked`.
+    pub(crate) fn begin(
+        &self,
+        resource_type: &ResourceType,
+        facts: &Facts<'_>,
+        references: &References,
+        notes: &mut Notes,
+        asked: &mut Vec<Fingerprint>,
+    ) -> Judgement {
         if !self.wants(resource_type) {
-            return Verdict::Exclude(Exclusion::Type);
+            return Judgement::Settled(Verdict::Exclude(Exclusion::Type));
         }
         let modified = match &facts.last_updated {
             LastUpdated::Missing => Ok(None),
@@ -122,15 +157,33 @@ impl Filter {
             Err(()) => Verdict::Keep,
         };
         if verdict != Verdict::Keep {
-            return verdict;
+            return Judgement::Settled(verdict);
         }
-        if !self.admits(resource_type, facts, references, notes) {
-            return Verdict::Exclude(Exclusion::Scope);
+        let in_compartment = !matches!(self.scope, Scope::Everything) && self.compartment.contains_type(resource_type);
+        let (id, references) = (facts.id.as_deref(), references.iter());
+        Judgement::Asked(self.scope.ask(resource_type, id, in_compartment, references, &self.base_urls, asked))
+    }
+
+    /// Looks up whether the cohort holds the patients that were asked for.
+    pub(crate) fn look_up(&self, asked: &[Fingerprint], held: &mut Vec<bool>) {
+        match &self.scope {
+            Scope::Cohort(cohort) => cohort.patients.hold(asked, held),
+            Scope::Everything | Scope::AnyPatient => held.clear(),
         }
-        let candidate = Candidate { resource_type, id: facts.id.as_deref(), body };
+    }
+
+    /// Judges what was begun, by whether the cohort holds the patients that the resource asked for.
+    pub(crate) fn conclude(question: Question, held: &[bool], notes: &mut Notes) -> Verdict {
+        let admission = question.answer(held);
+        notes.foreign_references += u64::from(admission.foreign_references);
+        notes.shared_with_non_members += u64::from(admission.shared_with_non_members);
+        if admission.admitted { Verdict::Keep } else { Verdict::Exclude(Exclusion::Scope) }
+    }
+
+    fn keeps(&self, candidate: &Candidate<'_>, verdict: Verdict) -> Verdict {
         match &self.policy {
-            Some(policy) if !policy.keep(&candidate) => Verdict::Exclude(Exclusion::Policy),
-            _ => Verdict::Keep,
+            Some(policy) if verdict == Verdict::Keep && !policy.keep(candidate) => Verdict::Exclude(Exclusion::Policy),
+            _ => verdict,
         }
     }
 
@@ -156,24 +209,6 @@ impl Filter {
             }
         }
         Verdict::Keep
-    }
-
-    fn admits(
-        &self,
-        resource_type: &ResourceType,
-        facts: &Facts<'_>,
-        references: &References,
-        notes: &mut Notes,
-    ) -> bool {
-        if matches!(self.scope, Scope::Everything) {
-            return true;
-        }
-        let in_compartment = self.compartment.contains_type(resource_type);
-        let admission =
-            self.scope.admits(resource_type, facts.id.as_deref(), in_compartment, references.iter(), &self.base_urls);
-        notes.foreign_references += u64::from(admission.foreign_references);
-        notes.shared_with_non_members += u64::from(admission.shared_with_non_members);
-        admission.admitted
     }
 }
 

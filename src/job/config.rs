@@ -12,7 +12,7 @@ use crate::filter::Policy;
 use crate::request::DatastoreId;
 use crate::resource::Compartment;
 use crate::resource::reference::BaseUrls;
-use crate::writer::{Compression, Layout, PartSizing, Split};
+use crate::writer::{Compression, Layout, MEMBER_BYTES, PartSizing, Split};
 
 /// Largest line limit by default, in bytes.
 const DEFAULT_LINE_LIMIT_BYTES: usize = 64 << 20;
@@ -51,6 +51,13 @@ pub struct Config {
     pub split: Split,
     /// Size of all parts, in bytes, for stores that want equal parts; by default parts follow the offset.
     pub fixed_part_bytes: Option<usize>,
+    /// Sizes of parts that no store in use would take, so that tests reach multipart with small data; takes the place of
+    /// [`fixed_part_bytes`](Self::fixed_part_bytes), and isn't checked.
+    #[cfg(any(test, feature = "testing"))]
+    pub small_parts: Option<PartSizing>,
+    /// Bytes after which a gzip member ends at the next line end; 1 MiB but in tests with small data.
+    #[cfg(any(test, feature = "testing"))]
+    pub member_bytes: usize,
     /// Folder for spilled parts; the system's temporary folder by default.
     pub spill_folder: PathBuf,
     /// Most bytes that are spilled at a time; 4 GiB by default.
@@ -87,6 +94,10 @@ impl Default for Config {
             layout: Layout::HealthLake,
             split: Split::default(),
             fixed_part_bytes: None,
+            #[cfg(any(test, feature = "testing"))]
+            small_parts: None,
+            #[cfg(any(test, feature = "testing"))]
+            member_bytes: MEMBER_BYTES,
             spill_folder: std::env::temp_dir(),
             spill_limit_bytes: 4 << 30,
             on_bad: OnBad::Quarantine,
@@ -142,7 +153,22 @@ impl Config {
         self.line_limit_bytes.unwrap_or_else(|| DEFAULT_LINE_LIMIT_BYTES.min(self.budget_bytes / 4))
     }
 
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) const fn member_bytes(&self) -> usize {
+        self.member_bytes
+    }
+
+    #[cfg(not(any(test, feature = "testing")))]
+    #[expect(clippy::unused_self, reason = "tests set it")]
+    pub(super) const fn member_bytes(&self) -> usize {
+        MEMBER_BYTES
+    }
+
     pub(super) fn part_sizing(&self) -> PartSizing {
+        #[cfg(any(test, feature = "testing"))]
+        if let Some(sizing) = self.small_parts {
+            return sizing;
+        }
         match self.fixed_part_bytes {
             Some(size) => PartSizing::Fixed(size),
             None => PartSizing::for_budget(self.budget_bytes),

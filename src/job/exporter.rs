@@ -33,7 +33,7 @@ use crate::source::Source;
 /// let report = exporter.start(ExportRequest::new(Level::System))?.join().await;
 /// assert_eq!(report.state, JobState::Completed);
 /// assert_eq!(report.manifest.unwrap().output[0].count, 1);
-/// # fhir_export::Result::Ok(()) }).unwrap();
+/// # Ok::<(), fhir_export::Error>(()) }).unwrap();
 /// ```
 #[derive(Clone, Debug)]
 pub struct Exporter {

@@ -15,6 +15,7 @@ mod run;
 mod state;
 mod summary;
 mod tidy;
+mod verify;
 
 pub use config::{Config, OnCancel};
 pub use exporter::{Exporter, ExporterBuilder};
@@ -22,3 +23,10 @@ pub use handle::{JobControl, JobHandle};
 pub use manifest::{CountEntry, FORMAT_VERSION, FileExtension, LedgerEntry, Manifest, ManifestExtension, OutputFile};
 pub use report::JobReport;
 pub use state::JobState;
+pub use verify::{Duplicates, ObjectCheck, Problem, SeenAgain, VerifyOptions, VerifyReport, verify};
+
+// What the settings and reports of a job are made of, for those who see no more of the crate than jobs and requests.
+pub use crate::engine::{OnBad, Progress, TypeProgress};
+pub use crate::ledger::{Count, Exclusion, LedgerRow};
+pub use crate::resource::reference::BaseUrls;
+pub use crate::writer::{Compression, Layout, Split};

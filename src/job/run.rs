@@ -141,6 +141,7 @@ impl Job {
         let capabilities = self.destination.capabilities();
         let settings = WriterSettings {
             compression: self.config.compression,
+            member_bytes: self.config.member_bytes(),
             part_sizing: self.config.part_sizing(),
             min_part_bytes: capabilities.min_part_bytes,
             max_parts: capabilities.max_parts,

@@ -54,18 +54,23 @@ async fn abort_listed(destination: &dyn Destination, folder: &str, kept: &[Objec
     let open = destination.open_uploads(folder).await?.unwrap_or_default();
     let strays: Vec<OpenUpload> = open.into_iter().filter(|upload| !kept.contains(&upload.key)).collect();
     for upload in &strays {
-        destination.reopen(&upload.key, &upload.upload_id).await?.abort().await?;
+        abort(destination, &upload.key, &upload.upload_id).await?;
     }
     Ok(strays.len())
 }
 
+/// Aborts an upload; one that is gone is as good as aborted.
+async fn abort(destination: &dyn Destination, key: &ObjectKey, upload_id: &str) -> Result<()> {
+    match destination.reopen(key, upload_id).await {
+        Ok(upload) => upload.abort().await,
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 async fn remove(destination: &dyn Destination, left: &Leftover) -> Result<()> {
     if let Some(upload_id) = &left.upload_id {
-        match destination.reopen(&left.key, upload_id).await {
-            Ok(upload) => upload.abort().await?,
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
+        abort(destination, &left.key, upload_id).await?;
     }
     destination.delete(&left.key).await
 }

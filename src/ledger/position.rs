@@ -22,9 +22,10 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.range)?;
         match <[u8; 8]>::try_from(self.cursor.as_ref()) {
-            Ok(offset) => write!(f, " at {}", u64::from_be_bytes(offset))?,
-            Err(_) if self.cursor.is_empty() => f.write_str(" at 0")?,
-            Err(_) => write!(f, " at {}", self.cursor.escape_ascii())?,
+            // A key may be as long as an offset; no offset is so large that all its bytes are letters.
+            Ok(offset) if !offset.iter().all(u8::is_ascii_graphic) => write!(f, " at {}", u64::from_be_bytes(offset))?,
+            _ if self.cursor.is_empty() => f.write_str(" at 0")?,
+            _ => write!(f, " at {}", self.cursor.escape_ascii())?,
         }
         if self.rows_after > 0 {
             write!(f, " + {}", self.rows_after)?;
@@ -46,4 +47,19 @@ pub struct Mark {
     pub position: Position,
     /// The type's whole row as of that position.
     pub row: LedgerRow,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_and_keys_are_told_as_what_they_are() {
+        let shown =
+            |cursor: &[u8]| Position { range: Arc::from("r"), cursor: Arc::from(cursor), rows_after: 0 }.to_string();
+        assert_eq!(shown(&1234_u64.to_be_bytes()), "r at 1234");
+        assert_eq!(shown(b""), "r at 0");
+        assert_eq!(shown(b"pat-0042"), "r at pat-0042");
+        assert_eq!(shown(b"k\xFF"), "r at k\\xff");
+    }
 }

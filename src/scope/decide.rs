@@ -1,5 +1,6 @@
 //! Whether one resource is inside the scope.
 
+use super::patient_set::Fingerprint;
 use super::{Cohort, Scope};
 use crate::fhir::ResourceType;
 use crate::resource::reference::{BaseUrls, Reference};
@@ -24,6 +25,42 @@ impl Admission {
     }
 }
 
+/// What a scope says of a resource, or must look up first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// Nothing is to be looked up.
+    Answered(Admission),
+    /// It is admitted if the cohort holds one of the patients that it asks for.
+    Members {
+        /// Number of patients that it asks for.
+        asked: usize,
+        /// References to Patients on other bases.
+        foreign_references: u32,
+    },
+}
+
+impl Question {
+    /// The answer, by whether the cohort holds each of the patients that were asked for.
+    pub(crate) fn answer(self, held: &[bool]) -> Admission {
+        match self {
+            Self::Answered(admission) => admission,
+            Self::Members { foreign_references, .. } => {
+                let admitted = held.contains(&true);
+                let shared_with_non_members = admitted && held.contains(&false);
+                Admission { admitted, shared_with_non_members, foreign_references }
+            }
+        }
+    }
+
+    /// Number of patients that it asks for.
+    pub(crate) const fn asked(&self) -> usize {
+        match self {
+            Self::Answered(_) => 0,
+            Self::Members { asked, .. } => *asked,
+        }
+    }
+}
+
 impl Scope {
     /// Decides on one resource.
     ///
@@ -38,14 +75,36 @@ impl Scope {
         references: impl Iterator<Item = &'a str>,
         base_urls: &BaseUrls,
     ) -> Admission {
-        match (self, resource_type.as_str()) {
+        let (mut asked, mut held) = (Vec::new(), Vec::new());
+        let question = self.ask(resource_type, id, in_compartment, references, base_urls, &mut asked);
+        if let Self::Cohort(cohort) = self {
+            cohort.patients.hold(&asked, &mut held);
+        }
+        question.answer(&held)
+    }
+
+    /// Decides on one resource as far as it can without looking patients up; those are added to `asked`.
+    pub(crate) fn ask<'a>(
+        &self,
+        resource_type: &ResourceType,
+        id: Option<&str>,
+        in_compartment: bool,
+        references: impl Iterator<Item = &'a str>,
+        base_urls: &BaseUrls,
+        asked: &mut Vec<Fingerprint>,
+    ) -> Question {
+        let answered = match (self, resource_type.as_str()) {
             (Self::Everything, _) | (Self::AnyPatient, "Patient") => Admission::YES,
-            (Self::Cohort(cohort), "Patient") => Admission::of(id.is_some_and(|id| cohort.patients.contains(id))),
+            (Self::Cohort(cohort), "Patient") => {
+                asked.extend(id.map(|id| cohort.patients.fingerprint_of(id)));
+                return Question::Members { asked: usize::from(id.is_some()), foreign_references: 0 };
+            }
             (Self::Cohort(cohort), "Group") => Admission::of(id.is_some_and(|id| cohort.groups.contains(id))),
             _ if !in_compartment => Admission::NO,
             (Self::AnyPatient, _) => any_patient(references, base_urls),
-            (Self::Cohort(cohort), _) => members(cohort, references, base_urls),
-        }
+            (Self::Cohort(cohort), _) => return members(cohort, references, base_urls, asked),
+        };
+        Question::Answered(answered)
     }
 }
 
@@ -61,23 +120,22 @@ fn any_patient<'a>(references: impl Iterator<Item = &'a str>, base_urls: &BaseUr
     admission
 }
 
-fn members<'a>(cohort: &Cohort, references: impl Iterator<Item = &'a str>, base_urls: &BaseUrls) -> Admission {
-    let mut admission = Admission::NO;
-    let mut names_others = false;
+fn members<'a>(
+    cohort: &Cohort,
+    references: impl Iterator<Item = &'a str>,
+    base_urls: &BaseUrls,
+    asked: &mut Vec<Fingerprint>,
+) -> Question {
+    let (before, mut foreign_references) = (asked.len(), 0);
     for reference in references {
         match base_urls.classify(reference) {
-            Reference::Local { resource_type: "Patient", id } if cohort.patients.contains(id) => {
-                admission.admitted = true;
-            }
-            Reference::Local { resource_type: "Patient", .. } => names_others = true,
-            Reference::Foreign { resource_type: "Patient", .. } => admission.foreign_references += 1,
+            Reference::Local { resource_type: "Patient", id } => asked.push(cohort.patients.fingerprint_of(id)),
+            Reference::Foreign { resource_type: "Patient", .. } => foreign_references += 1,
             Reference::Local { .. } | Reference::Foreign { .. } | Reference::Other => {}
         }
     }
-    admission.shared_with_non_members = admission.admitted && names_others;
-    admission
+    Question::Members { asked: asked.len() - before, foreign_references }
 }
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

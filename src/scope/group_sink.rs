@@ -227,7 +227,8 @@ impl BlockSink for GroupSink<'_> {
         let mut start = 0;
         let mut outcome = Ok(());
         for mark in marks {
-            let row = buffer.filled().get(start..mark.end).unwrap_or_default();
+            // Without its line feed, which is no part of it.
+            let row = buffer.filled().get(start..mark.end.saturating_sub(1)).unwrap_or_default();
             start = mark.end;
             if mark.deleted {
                 self.place.line += 1;

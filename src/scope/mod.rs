@@ -19,7 +19,9 @@ mod resolve_tests;
 use std::sync::Arc;
 
 pub use decide::Admission;
+pub(crate) use decide::Question;
 pub use group_reader::GROUP_LIMIT_BYTES;
+pub(crate) use patient_set::Fingerprint;
 pub use patient_set::PatientSet;
 pub use report::CohortReport;
 pub use resolve::{Cohort, resolve_cohort};

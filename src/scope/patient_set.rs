@@ -58,7 +58,23 @@ impl PatientSet {
     /// Tells whether a patient's id is in the set.
     #[must_use]
     pub fn contains(&self, id: &str) -> bool {
-        let fingerprint = self.fingerprint(id);
+        self.holds(self.fingerprint(id))
+    }
+
+    /// Looks many ids up at once: `held` gets an answer for each.
+    ///
+    /// A large set lies in main memory, and look-ups that don't wait for each other's answers wait for it together.
+    pub(crate) fn hold(&self, asked: &[Fingerprint], held: &mut Vec<bool>) {
+        held.clear();
+        held.extend(asked.iter().map(|fingerprint| self.holds(fingerprint.0)));
+    }
+
+    /// What an id is looked up by.
+    pub(crate) fn fingerprint_of(&self, id: &str) -> Fingerprint {
+        Fingerprint(self.fingerprint(id))
+    }
+
+    fn holds(&self, fingerprint: u128) -> bool {
         self.partitions.get(partition_of(fingerprint)).is_some_and(|partition| partition.contains(fingerprint))
     }
 
@@ -116,6 +132,10 @@ impl PatientSet {
         if fingerprint == FREE { FREE + 1 } else { fingerprint }
     }
 }
+
+/// The keyed fingerprint of an id.
+#[derive(Clone, Copy)]
+pub(crate) struct Fingerprint(u128);
 
 fn partition_of(fingerprint: u128) -> usize {
     usize::from(fingerprint.to_be_bytes()[0])

@@ -14,8 +14,8 @@ use crate::error::Result;
 pub trait BlockSink: Send {
     /// Waits until the budget has room and returns a buffer with room for at least `room_bytes` more bytes.
     ///
-    /// Of line-based bytes it may already hold the beginning of a line that the last buffer ended in, so it has to be
-    /// handed over even if nothing came to it.
+    /// It has to be handed over even if nothing came to it: of line-based bytes it may already hold the beginning of a
+    /// line that the last buffer ended in.
     ///
     /// # Errors
     /// When the job is over.
@@ -199,7 +199,8 @@ impl Rows {
     }
 }
 
-fn trim(body: &[u8]) -> &[u8] {
+/// A body without byte order mark and blanks around it.
+pub(super) fn trim(body: &[u8]) -> &[u8] {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
     let Some(first) = body.iter().position(|byte| !blank(byte)) else { return &[] };

@@ -2,7 +2,8 @@
 //!
 //! A [`Source`] is opened for one job and gives a [`Snapshot`] with its transaction time. A snapshot plans
 //! [`Range`]s, independent and ordered pieces of its scan, and reads each of them into a [`BlockSink`]. Sources
-//! push: the sink owns memory, back-pressure and cancellation, so a source is a loop that fills buffers.
+//! push: the sink owns memory, back-pressure and cancellation, so a source is a loop that fills buffers. Those whose
+//! resources are rows, as a server's are, leave the buffers to a [`RowWriter`].
 
 mod block;
 #[cfg(any(test, feature = "testing"))]
@@ -10,6 +11,8 @@ pub mod contract;
 mod cursor;
 pub mod memory;
 pub mod ndjson;
+pub mod open;
+mod row_writer;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,6 +24,7 @@ pub use block::{BlockSink, Buffer, RowOutcome, Rows};
 pub use cursor::Cursor;
 pub use memory::MemorySource;
 pub use ndjson::NdjsonSource;
+pub use row_writer::RowWriter;
 
 use crate::error::Result;
 use crate::fhir::{Instant, ResourceType};

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use object_store::PutPayload;
 
 use super::spill::{SpillArea, Spilled};
-use crate::budget::Permit;
+use crate::budget::{Buffers, Permit};
 use crate::error::{Error, ErrorKind, Result};
 
 /// First size of a batch of copied lines, in bytes.
@@ -35,6 +35,8 @@ struct Segment {
 struct Batch {
     bytes: Vec<u8>,
     permit: Permit,
+    /// Where the memory goes when its last byte is sent.
+    home: Option<Buffers>,
 }
 
 impl Accumulator {
@@ -62,10 +64,13 @@ impl Accumulator {
     }
 
     /// Opens a new batch of the size that `permit` pays for.
-    pub(super) fn open_batch(&mut self, size_bytes: usize, permit: Permit) {
+    pub(super) fn open_batch(&mut self, size_bytes: usize, permit: Permit, buffers: &Buffers) {
         self.freeze_batch();
         self.memory_bytes += size_bytes;
-        self.batch = Some(Batch { bytes: Vec::with_capacity(size_bytes), permit });
+        // The small batches that an object begins with aren't worth keeping.
+        let is_kept = size_bytes == LARGEST_BATCH_BYTES;
+        let bytes = if is_kept { buffers.take_empty(size_bytes) } else { Vec::with_capacity(size_bytes) };
+        self.batch = Some(Batch { bytes, permit, home: is_kept.then(|| buffers.clone()) });
     }
 
     /// Copies bytes into the open batch, which has room for them.
@@ -82,7 +87,11 @@ impl Accumulator {
             self.memory_bytes -= batch.permit.bytes().min(self.memory_bytes);
             return;
         }
-        self.segments.push(Segment { bytes: Bytes::from(batch.bytes), charge: Some(Arc::new(batch.permit)) });
+        let bytes = match batch.home {
+            Some(home) => home.share(batch.bytes),
+            None => Bytes::from(batch.bytes),
+        };
+        self.segments.push(Segment { bytes, charge: Some(Arc::new(batch.permit)) });
     }
 
     /// Moves what is in memory to disk.
@@ -161,14 +170,14 @@ mod tests {
         let pool = Pool::new(100);
         let area = SpillArea::new(std::env::temp_dir(), 1000);
         let mut waiting = Accumulator::default();
-        waiting.open_batch(8, pool.try_acquire(8).unwrap());
+        waiting.open_batch(8, pool.try_acquire(8).unwrap(), &Buffers::default());
         waiting.copy(b"one\n");
         waiting.push_slice(Bytes::from_static(b"two\n"), Some(Arc::new(pool.try_acquire(50).unwrap())));
         waiting.spill(&area).await.unwrap();
         assert_eq!(pool.free_bytes(), 100);
         waiting.push_slice(Bytes::from_static(b"three\n"), Some(Arc::new(pool.try_acquire(50).unwrap())));
         waiting.spill(&area).await.unwrap();
-        waiting.open_batch(8, pool.try_acquire(8).unwrap());
+        waiting.open_batch(8, pool.try_acquire(8).unwrap(), &Buffers::default());
         waiting.copy(b"four\n");
         assert_eq!(waiting.len(), 19);
         let payload = waiting.take().into_payload().await.unwrap();

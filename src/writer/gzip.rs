@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Count, Mark};
 
 /// Bytes of the stream after which a member ends at the next line end.
-pub(super) const MEMBER_BYTES: usize = 1 << 20;
+pub(crate) const MEMBER_BYTES: usize = 1 << 20;
 
 /// Members of one object and the order they are in.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(super) struct Members {
     /// Resources in it.
     pub(super) raw_count: Count,
     pending: VecDeque<PendingMember>,
+    /// The next member in order, once it was waited for.
+    ready: Option<Member>,
     level: u32,
     cpu: CpuPool,
 }
@@ -46,12 +48,8 @@ pub(super) struct Member {
 
 impl Members {
     pub(super) fn new(cpu: CpuPool, level: u32) -> Self {
-        Self { raw: Accumulator::default(), raw_count: Count::default(), pending: VecDeque::new(), level, cpu }
-    }
-
-    /// Members being compressed or waiting for those before them.
-    pub(super) fn pending(&self) -> usize {
-        self.pending.len()
+        let (raw, raw_count) = (Accumulator::default(), Count::default());
+        Self { raw, raw_count, pending: VecDeque::new(), ready: None, level, cpu }
     }
 
     /// Ends the open member and has it compressed; `mark` is the state of the books behind its last resource.
@@ -64,21 +62,22 @@ impl Members {
         self.pending.push_back(PendingMember { compressed, count, mark });
     }
 
-    /// Takes the next member in order, if it is compressed.
-    pub(super) fn try_next(&mut self) -> Result<Option<Member>> {
-        let Some(first) = self.pending.front_mut() else { return Ok(None) };
-        let Some(bytes) = first.compressed.try_done()? else { return Ok(None) };
-        let Some(PendingMember { count, mark, .. }) = self.pending.pop_front() else { return Ok(None) };
-        Ok(Some(Member { bytes: bytes?, count, mark }))
-    }
-
-    /// Waits for the next member in order.
+    /// Waits until the next member in order is compressed and tells how long it is; `None`: there is none. It stays here,
+    /// so that the order holds if the object ends while memory for the member is waited for.
     ///
     /// # Cancellation
     /// Must be polled to its end: a dropped wait loses the member.
-    pub(super) async fn next(&mut self) -> Result<Option<Member>> {
-        let Some(PendingMember { compressed, count, mark }) = self.pending.pop_front() else { return Ok(None) };
-        Ok(Some(Member { bytes: compressed.done().await??, count, mark }))
+    pub(super) async fn next_bytes(&mut self) -> Result<Option<usize>> {
+        if self.ready.is_none() {
+            let Some(PendingMember { compressed, count, mark }) = self.pending.pop_front() else { return Ok(None) };
+            self.ready = Some(Member { bytes: compressed.done().await??, count, mark });
+        }
+        Ok(self.ready.as_ref().map(|member| member.bytes.len()))
+    }
+
+    /// Takes the member that was waited for.
+    pub(super) fn take_ready(&mut self) -> Option<Member> {
+        self.ready.take()
     }
 }
 

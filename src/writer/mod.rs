@@ -29,4 +29,5 @@ pub use settings::{Compression, Split, WriterSettings};
 pub use spill::SpillArea;
 
 pub(crate) use courier::Courier;
+pub(crate) use gzip::MEMBER_BYTES;
 pub(crate) use writers::{Ending, Lines, Writers};

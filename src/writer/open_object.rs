@@ -7,10 +7,9 @@ use tokio::task::JoinSet;
 use super::accumulator::{Accumulator, LEAST_BATCH_BYTES};
 use super::checksum::Crc64;
 use super::courier::Courier;
-use super::gzip::{MEMBER_BYTES, Member, Members};
+use super::gzip::{Member, Members};
 use super::naming::Content;
 use super::object::{DurablePart, Object};
-use super::part_size::PartSizing;
 use super::report::{Leftover, ObjectOutcome, ObjectReport, SequenceReason};
 use super::room::Room;
 use super::settings::WriterSettings;
@@ -33,6 +32,8 @@ pub(super) struct OpenObject {
     pub(super) accepted: Count,
     /// Size of the next batch, in bytes.
     pub(super) batch_bytes: usize,
+    /// The last line isn't whole: of a part of fixed size only, which cuts lines.
+    mid_line: bool,
     part_count: Count,
     part_mark: Option<Mark>,
     departed_bytes: u64,
@@ -51,6 +52,7 @@ impl OpenObject {
             part: Accumulator::default(),
             accepted: Count::default(),
             batch_bytes: LEAST_BATCH_BYTES,
+            mid_line: false,
             part_count: Count::default(),
             part_mark: None,
             departed_bytes: 0,
@@ -85,27 +87,39 @@ impl OpenObject {
         self.part.memory_bytes() + self.members.as_ref().map_or(0, |members| members.raw.memory_bytes())
     }
 
-    /// What the open part has room for.
+    /// What the open part has room for. The last one may end at a line end whatever its size, so an object never ends
+    /// within a line.
     pub(super) fn part_room(&self, settings: &WriterSettings) -> Room {
         Room {
             held: self.part.len(),
             target: settings.part_sizing.target_bytes(self.departed_bytes),
-            least: settings.min_part_bytes,
-            exact: matches!(settings.part_sizing, PartSizing::Fixed(_)),
+            least: settings.min_part_bytes.max(1),
+            exact: settings.part_sizing.is_fixed() && !self.is_at_last_part(settings),
         }
+    }
+
+    /// Whether the store takes no part behind the open one. That one is ended only by the object's end.
+    pub(super) const fn is_at_last_part(&self, settings: &WriterSettings) -> bool {
+        self.next_number >= settings.max_parts
+    }
+
+    /// Whether a line was cut and its rest is still to come.
+    pub(super) const fn is_mid_line(&self) -> bool {
+        self.mid_line
     }
 
     /// What there is room for where lines wait.
     pub(super) fn line_room(&self, settings: &WriterSettings) -> Room {
         match &self.members {
-            Some(members) => Room::of_member(members.raw.len(), MEMBER_BYTES),
+            Some(members) => Room::of_member(members.raw.len(), settings.member_bytes),
             None => self.part_room(settings),
         }
     }
 
-    /// Counts what was handed over.
-    pub(super) fn accept(&mut self, count: Count) {
+    /// Counts what was handed over; `mid_line`: its last line isn't whole.
+    pub(super) fn accept(&mut self, count: Count, mid_line: bool) {
         self.accepted += count;
+        self.mid_line = mid_line;
         match &mut self.members {
             Some(members) => members.raw_count += count,
             None => self.part_count += count,
@@ -116,7 +130,8 @@ impl OpenObject {
     pub(super) fn add_member(&mut self, mut member: Member, charge: Option<&Arc<Permit>>, settings: &WriterSettings) {
         while !member.bytes.is_empty() {
             let room = self.part_room(settings);
-            let take = room.take_frame(member.bytes.len());
+            let is_last = self.is_at_last_part(settings);
+            let take = if is_last { member.bytes.len() } else { room.take_frame(member.bytes.len()) };
             if take > 0 {
                 self.part.push_slice(member.bytes.split_to(take), charge.cloned());
                 if member.bytes.is_empty() {
@@ -124,7 +139,7 @@ impl OpenObject {
                     self.part_mark = Some(member.mark.clone());
                 }
             }
-            if take == 0 || room.is_used_up_by(take) {
+            if !is_last && (take == 0 || room.is_used_up_by(take)) {
                 self.cut(self.part_mark.clone().unwrap_or_else(|| member.mark.clone()));
             }
         }
@@ -154,12 +169,14 @@ impl OpenObject {
 
     /// Why the type must go on in the next object of its sequence, if it must.
     pub(super) fn must_roll(&self, settings: &WriterSettings) -> Option<SequenceReason> {
-        // Members that are still being compressed may fill parts after the last look.
-        let reserved_parts = if self.members.is_some() { 2 } else { 0 };
-        if self.next_number + reserved_parts > settings.max_parts {
-            return Some(SequenceReason::Parts);
+        if self.mid_line {
+            return None;
         }
-        settings.split.is_due(self.accepted).then_some(SequenceReason::Split)
+        if settings.split.is_due(self.accepted) {
+            return Some(SequenceReason::Split);
+        }
+        let is_used_up = self.is_at_last_part(settings) && self.part_room(settings).is_used_up_by(0);
+        is_used_up.then_some(SequenceReason::Parts)
     }
 
     /// Ends the open part and sends it on its way; `mark` is the state of the books behind its last resource.
@@ -192,8 +209,12 @@ impl OpenObject {
             members.close(mark.clone());
         }
         while let Some(members) = &mut self.members {
-            let Some(member) = members.next().await? else { break };
-            self.add_member(member, None, settings);
+            if members.next_bytes().await?.is_none() {
+                break;
+            }
+            if let Some(member) = members.take_ready() {
+                self.add_member(member, None, settings);
+            }
         }
         Ok(())
     }

@@ -6,8 +6,10 @@ const LEAST_TARGET_BYTES: usize = 8 << 20;
 /// How an object is cut into parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartSizing {
-    /// `clamp(next_power_of_two(offset / 1024), 8 MiB, largest)`: parts end at frame ends.
+    /// `clamp(next_power_of_two(offset / 1024), least, largest)`: parts end at frame ends.
     FollowsOffset {
+        /// Smallest target, in bytes: 8 MiB but in tests with small data.
+        least_bytes: usize,
         /// Largest target, in bytes: an eighth of the budget.
         largest_bytes: usize,
     },
@@ -21,6 +23,7 @@ impl PartSizing {
     pub const fn for_budget(total_bytes: usize) -> Self {
         let largest_bytes = total_bytes / 8;
         Self::FollowsOffset {
+            least_bytes: LEAST_TARGET_BYTES,
             largest_bytes: if largest_bytes < LEAST_TARGET_BYTES { LEAST_TARGET_BYTES } else { largest_bytes },
         }
     }
@@ -29,11 +32,19 @@ impl PartSizing {
     #[must_use]
     pub fn target_bytes(self, offset_bytes: u64) -> usize {
         match self {
-            Self::FollowsOffset { largest_bytes } => usize::try_from((offset_bytes / 1024).next_power_of_two())
-                .unwrap_or(usize::MAX)
-                .clamp(LEAST_TARGET_BYTES, largest_bytes),
+            Self::FollowsOffset { least_bytes, largest_bytes } => {
+                usize::try_from((offset_bytes / 1024).next_power_of_two())
+                    .unwrap_or(usize::MAX)
+                    .clamp(least_bytes, largest_bytes.max(least_bytes))
+            }
             Self::Fixed(size_bytes) => size_bytes,
         }
+    }
+
+    /// Whether frames are cut, so that all parts but the last are of one size.
+    #[must_use]
+    pub const fn is_fixed(self) -> bool {
+        matches!(self, Self::Fixed(_))
     }
 
     /// Size of an object that has used up `parts` parts, in bytes, if each meets its target.

@@ -65,6 +65,8 @@ impl Split {
 pub struct WriterSettings {
     /// Compression of the objects.
     pub compression: Compression,
+    /// Bytes of a stream after which a compressed member ends at the next line end.
+    pub member_bytes: usize,
     /// Sizes of parts.
     pub part_sizing: PartSizing,
     /// Smallest part but for the last one that the store takes, in bytes.

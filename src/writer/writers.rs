@@ -1,5 +1,6 @@
 //! All open objects of a job: where lines are appended, and where room is made when memory is short.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,14 +15,15 @@ use super::open_object::OpenObject;
 use super::report::{ObjectOutcome, SequenceReason};
 use super::room::count_lines;
 use super::settings::{Compression, WriterSettings};
-use crate::budget::{Budget, Permit, Pool, Turn};
+use crate::budget::{Budget, Buffers, Permit, Pool, Turn};
 use crate::cpu::CpuPool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Books, Count, Fate, Slot};
 
-/// Compressed members of one object that may wait for each other: enough to keep the pool busy, few enough to bound
-/// what they hold.
-const PENDING_MEMBERS: usize = 4;
+/// Bytes of budget for which one more member may be compressed at a time. Compressed members are charged when they are
+/// moved into their part, so this bounds what is charged to nobody. It is no matter of cores: what is in an object when
+/// it ends must not depend on them.
+const BUDGET_BYTES_A_MEMBER: usize = 16 << 20;
 
 /// Lines that go to one object, as they stand in a block, each with its line feed.
 #[derive(Debug, Clone, Copy)]
@@ -57,10 +59,14 @@ pub(crate) struct Writers {
     settings: Arc<WriterSettings>,
     naming: Naming,
     fill: Pool,
+    buffers: Buffers,
     cpu: CpuPool,
     courier: Arc<Courier>,
     /// One place for each slot.
     open: Vec<Option<OpenObject>>,
+    /// Whose members are being compressed, in the order in which they were ended.
+    compressing: VecDeque<Slot>,
+    most_compressing: usize,
     closing: JoinSet<ObjectOutcome>,
 }
 
@@ -76,9 +82,12 @@ impl Writers {
             settings: Arc::new(settings),
             naming,
             fill: budget.fill.clone(),
+            buffers: Buffers::default(),
             cpu,
             courier,
             open: Vec::new(),
+            compressing: VecDeque::new(),
+            most_compressing: (budget.total_bytes() / BUDGET_BYTES_A_MEMBER).max(1),
             closing: JoinSet::new(),
         }
     }
@@ -103,9 +112,9 @@ impl Writers {
     async fn append_some<'b>(&mut self, slot: Slot, lines: Lines<'b>, books: &mut Books) -> Result<Lines<'b>> {
         let data = lines.block.get(lines.start..lines.end).unwrap_or_default();
         let settings = Arc::clone(&self.settings);
-        let object = self.object(slot)?;
-        let room = object.line_room(&settings);
-        let wanted = room.take(settings.split.limit(object.accepted, data));
+        let room = self.object(slot)?.line_room(&settings);
+        let within = data.get(..room.take(data)).unwrap_or_default();
+        let wanted = settings.split.limit(self.object(slot)?.accepted, within).len();
         if wanted == 0 {
             self.end_frames(slot, books).await?;
             return Ok(lines);
@@ -120,7 +129,7 @@ impl Writers {
             Some(charge) => object.waiting().push_slice(lines.block.slice(lines.start..end), Some(Arc::clone(charge))),
             None => object.waiting().copy(taken),
         }
-        object.accept(count);
+        object.accept(count, !taken.ends_with(b"\n"));
         if lines.of_source {
             books.record(slot, Fate::Written, count, end);
         } else {
@@ -128,8 +137,9 @@ impl Writers {
         }
         if room.is_used_up_by(take) {
             self.end_frames(slot, books).await?;
+        } else {
+            self.roll_if_due(slot, books).await?;
         }
-        self.roll_if_due(slot, books).await?;
         Ok(Lines { start: end, resources: lines.resources - resources, ..lines })
     }
 
@@ -148,33 +158,52 @@ impl Writers {
         let size_bytes = object.batch_bytes.max(first_line);
         object.batch_bytes = (object.batch_bytes * 2).min(LARGEST_BATCH_BYTES);
         let permit = self.charge(size_bytes, books).await?;
-        self.object(slot)?.waiting().open_batch(size_bytes, permit);
+        let buffers = self.buffers.clone();
+        self.object(slot)?.waiting().open_batch(size_bytes, permit, &buffers);
         Ok(0)
     }
 
     /// Ends what is open at a frame end: the member if the object is compressed, else the part.
     async fn end_frames(&mut self, slot: Slot, books: &Books) -> Result<()> {
+        let settings = Arc::clone(&self.settings);
         let object = self.object(slot)?;
+        let last = object.is_at_last_part(&settings).then(|| object.must_roll(&settings));
         match &mut object.members {
             Some(members) => {
                 members.close(books.mark(slot));
-                self.collect_members(slot, PENDING_MEMBERS, books).await?;
+                self.compressing.push_back(slot);
+                self.collect_members(books).await?;
             }
-            None => object.cut(books.mark(slot)),
+            // Only the object's end ends the last part that the store takes.
+            None => match last {
+                Some(reason) => return self.roll(slot, reason.unwrap_or(SequenceReason::Parts), books).await,
+                None => object.cut(books.mark(slot)),
+            },
+        }
+        self.roll_if_due(slot, books).await
+    }
+
+    /// Moves compressed members into parts, in the order in which they were ended, until few enough are left.
+    async fn collect_members(&mut self, books: &Books) -> Result<()> {
+        while self.compressing.len() > self.most_compressing {
+            let Some(slot) = self.compressing.pop_front() else { break };
+            self.collect_member(slot, books).await?;
+            self.roll_if_due(slot, books).await?;
         }
         Ok(())
     }
 
-    /// Moves compressed members into parts until at most `most_pending` wait.
-    async fn collect_members(&mut self, slot: Slot, most_pending: usize, books: &Books) -> Result<()> {
-        loop {
-            let Some(members) = &mut self.object(slot)?.members else { return Ok(()) };
-            let next = if members.pending() > most_pending { members.next().await? } else { members.try_next()? };
-            let Some(member) = next else { return Ok(()) };
-            let charge = Arc::new(self.charge(member.bytes.len(), books).await?);
-            let settings = Arc::clone(&self.settings);
-            self.object(slot)?.add_member(member, Some(&charge), &settings);
+    async fn collect_member(&mut self, slot: Slot, books: &Books) -> Result<()> {
+        let Some(members) = &mut self.object(slot)?.members else { return Ok(()) };
+        let Some(bytes) = members.next_bytes().await? else { return Ok(()) };
+        let charge = Arc::new(self.charge(bytes, books).await?);
+        let settings = Arc::clone(&self.settings);
+        let object = self.object(slot)?;
+        // None if room was made by ending the object, with all its members.
+        if let Some(member) = object.members.as_mut().and_then(Members::take_ready) {
+            object.add_member(member, Some(&charge), &settings);
         }
+        Ok(())
     }
 
     /// Goes on in the next object of the sequence if the open one is at a limit.
@@ -191,6 +220,7 @@ impl Writers {
         let Some(mut object) = self.open.get_mut(slot.index()).and_then(Option::take) else { return Ok(()) };
         let next = self.new_object(slot, object.content().clone(), object.sequence() + 1, reason);
         let mark = books.mark(slot);
+        self.compressing.retain(|compressing| *compressing != slot);
         object.close_members(&mark, &self.settings).await?;
         self.closing.spawn(object.close(mark, false));
         if let Some(place) = self.open.get_mut(slot.index()) {
@@ -218,21 +248,25 @@ impl Writers {
     /// Makes room: sends the largest part that the store takes, else spills the largest, else ends an object. `false`:
     /// there is nothing left to move.
     async fn relieve(&mut self, books: &Books) -> Result<bool> {
-        let least = self.settings.min_part_bytes;
+        let settings = Arc::clone(&self.settings);
+        // A part of fixed size is never sent before it is full, and the last one that the store takes not at all.
+        let least = if settings.part_sizing.is_fixed() { usize::MAX } else { settings.min_part_bytes };
+        let may_be_cut = |object: &OpenObject| object.part.len() >= least && !object.is_at_last_part(&settings);
         if let Some((slot, object)) =
-            self.largest(|object| if object.part.len() < least { 0 } else { object.part.memory_bytes() })
+            self.largest(|object| if may_be_cut(object) { object.part.memory_bytes() } else { 0 })
         {
             object.cut_early(books.mark(slot));
-            self.roll_if_due(slot, books).await?;
             return Ok(true);
         }
-        let area = self.settings.spill.clone();
-        let Some((slot, object)) = self.largest(OpenObject::memory_bytes) else { return Ok(false) };
+        let area = settings.spill.clone();
+        let Some((_, object)) = self.largest(OpenObject::memory_bytes) else { return Ok(false) };
         if area.has_room(object.memory_bytes() as u64) {
             object.spill(&area).await?;
-        } else {
-            self.roll(slot, SequenceReason::Memory, books).await?;
+            return Ok(true);
         }
+        let whole = self.largest(|object| if object.is_mid_line() { 0 } else { object.memory_bytes() });
+        let Some((slot, _)) = whole else { return Ok(false) };
+        self.roll(slot, SequenceReason::Memory, books).await?;
         Ok(true)
     }
 

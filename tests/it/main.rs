@@ -8,7 +8,13 @@
     reason = "a test that can't go on fails, and says where"
 )]
 
+#[cfg(feature = "testing")]
+mod embed;
+#[cfg(feature = "testing")]
+mod fuzz_replay;
 mod hygiene;
+#[cfg(feature = "testing")]
+mod model;
 #[cfg(feature = "s3")]
 mod s3;
 mod support;

@@ -1,34 +1,107 @@
-//! temporary
-use std::sync::Arc;
-fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    let rt = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    rt.block_on(async {
-        let source = fhir_export::source::ndjson::NdjsonSource::folder(std::path::Path::new(&args[1]));
-        let dest = fhir_export::destination::LocalDestination::new(std::path::Path::new(&args[2])).unwrap();
-        let level = fhir_export::request::Level::parse(&args[3]).unwrap();
-        let mut c = fhir_export::job::Config::default();
-        if args.get(4).is_some_and(|a| a == "gz") {
-            c.compression = fhir_export::writer::Compression::Gzip { level: 6 };
+//! The command line.
+//!
+//! Arguments are parsed without doing anything ([`args`]), then become a plan ([`plan`]), which is run ([`run`],
+//! [`verify`]). A reader of stdout that goes away is no fault.
+#![expect(clippy::print_stderr, reason = "messages of a command line go to stderr")]
+
+mod args;
+mod events;
+mod faults;
+mod figures;
+mod output;
+mod plan;
+mod progress;
+mod run;
+mod screen;
+mod signals;
+mod summary;
+mod table;
+mod values;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use tracing_subscriber::EnvFilter;
+
+use args::{Arguments, Command};
+use faults::Faults;
+use plan::{RunPlan, VerifyPlan};
+use screen::Screen;
+
+/// Threads that wait for disks and networks; scanning and compressing has a pool of its own.
+const IO_THREADS: usize = 2;
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Success = 0,
+    Failure = 1,
+    Usage = 2,
+    CompletedWithErrors = 3,
+    /// 128 and the number of SIGINT, as shells have it.
+    Cancelled = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return unparsed(&error).into(),
+    };
+    let screen = Screen::new();
+    log_to(&screen);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(IO_THREADS).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            screen.error(&format!("no threads can be started: {error}"));
+            return Exit::Failure.into();
         }
-        let ex = fhir_export::job::Exporter::builder()
-            .source(Arc::new(source))
-            .destination(Arc::new(dest))
-            .config(c)
-            .build()
-            .unwrap();
-        let t = std::time::Instant::now();
-        let report = ex.start(fhir_export::request::ExportRequest::new(level)).unwrap().join().await;
-        eprintln!("{:?} {:?} {:?}", t.elapsed(), report.state, report.error);
-        for (t, r) in &report.ledger {
-            eprintln!(
-                "{:?} read {} written {} q {} scope {}",
-                t,
-                r.read.resources,
-                r.written.resources,
-                r.quarantined.resources,
-                r.excluded(fhir_export::ledger::Exclusion::Scope).resources
-            );
-        }
-    });
+    };
+    let exit = match &arguments.command {
+        Command::Run(args) => RunPlan::new(args)
+            .map(|plan| runtime.block_on(run::run(plan, &screen)))
+            .unwrap_or_else(|faults| refused(&screen, "run", &faults)),
+        Command::Verify(args) => VerifyPlan::new(args)
+            .map(|plan| runtime.block_on(verify::verify(plan, &screen)))
+            .unwrap_or_else(|faults| refused(&screen, "verify", &faults)),
+    };
+    // A second signal doesn't wait for requests and disks.
+    runtime.shutdown_background();
+    exit.into()
+}
+
+/// Help and version go to stdout, and are no faults; anything else is.
+fn unparsed(error: &clap::Error) -> Exit {
+    let is_asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    // A reader that went away has seen enough.
+    drop(error.print());
+    if is_asked_for { Exit::Success } else { Exit::Usage }
+}
+
+fn refused(screen: &Screen, command: &str, faults: &Faults) -> Exit {
+    for fault in faults.lines() {
+        screen.error(fault);
+    }
+    screen.say(&format!("try 'fhir-export {command} --help'"));
+    Exit::Usage
+}
+
+fn log_to(screen: &Screen) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let screen = screen.clone();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .without_time()
+        .with_target(false)
+        .with_ansi(Screen::is_terminal())
+        .with_writer(move || screen.clone())
+        .init();
 }

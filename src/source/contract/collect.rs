@@ -148,8 +148,9 @@ impl CollectingSink {
 
     /// What the source did wrong, now that its read has returned.
     pub(super) fn fault(&self, read_to_the_end: bool) -> Option<&'static str> {
-        let kept_back = read_to_the_end && self.lent && self.carried > 0;
-        self.fault.or(kept_back.then_some("the source kept a buffer back that held the beginning of a line"))
+        // It may hold the beginning of a line, or rows that are lost now.
+        let kept_back = read_to_the_end && self.lent;
+        self.fault.or(kept_back.then_some("the source kept a buffer back"))
     }
 
     fn note(&mut self, fault: &'static str) {

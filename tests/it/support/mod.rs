@@ -1,8 +1,14 @@
 //! What several tests share.
 
+#[cfg(feature = "testing")]
+pub(crate) mod crc64;
+#[cfg(feature = "testing")]
+pub(crate) mod exported;
 pub(crate) mod naive;
 pub(crate) mod naive_cohort;
 mod naive_tests;
+#[cfg(feature = "testing")]
+pub(crate) mod odd_data;
 #[cfg(feature = "s3")]
 pub(crate) mod proxy;
 #[cfg(feature = "s3")]

@@ -1,7 +1,7 @@
 //! The naive exporter that tests compare with: the rules in the plainest words, on `serde_json::Value`.
 //!
 //! It uses nothing of the crate. It reads every file whole, trusts no file name, and is slow. Files that a source skips
-//! because of their name must be left out of its input.
+//! because of their name are named to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -39,6 +39,8 @@ pub(crate) struct NaiveRequest {
     pub(crate) excludes_after_t: bool,
     /// Which resources the source marks as deleted.
     pub(crate) is_deleted: fn(&Value) -> bool,
+    /// Files that a source skips because of their name: only Groups of the cohort are looked for in them.
+    pub(crate) unopened: BTreeSet<String>,
 }
 
 impl NaiveRequest {
@@ -54,6 +56,7 @@ impl NaiveRequest {
             transaction_time: "2025-01-01T00:00:00Z".to_owned(),
             excludes_after_t: false,
             is_deleted: |_| false,
+            unopened: BTreeSet::new(),
         }
     }
 }
@@ -99,9 +102,12 @@ pub(crate) enum Reason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Quarantined {
     pub(crate) source: String,
-    /// Where the resource begins in the (decompressed) file: after a byte order mark and blanks.
+    /// Where the resource begins in the (decompressed) file: after a byte order mark and blanks. A line over the limit
+    /// isn't looked at: it begins where it begins.
     pub(crate) offset: u64,
-    /// Its length without blanks around it, in bytes.
+    /// How many line feeds are before it.
+    pub(crate) line: u64,
+    /// Its length without blanks around it, in bytes; of a line over the limit with all but its line feed.
     pub(crate) length: u64,
     pub(crate) reason: Reason,
 }
@@ -143,11 +149,12 @@ pub(crate) fn export(files: &Files, request: &NaiveRequest) -> Result<Export, Re
         let resources: Vec<Value> = plain
             .iter()
             .flat_map(|(_, bytes)| lines(bytes))
-            .filter_map(|line| parse(line.raw, line.text, request).ok())
+            // A Group of many members may be longer than any line that is written.
+            .filter_map(|line| parse(line.raw, line.text, usize::MAX).ok())
             .collect();
         export.cohort = Some(naive_cohort::resolve(&resources, id, request)?);
     }
-    for (name, bytes) in &plain {
+    for (name, bytes) in plain.iter().filter(|(name, _)| !request.unopened.contains(name)) {
         for line in lines(bytes) {
             export_line(name, &line, request, &mut export);
         }
@@ -156,16 +163,17 @@ pub(crate) fn export(files: &Files, request: &NaiveRequest) -> Result<Export, Re
 }
 
 fn export_line(source: &str, line: &Line<'_>, request: &NaiveRequest, export: &mut Export) {
-    let decided =
-        parse(line.raw, line.text, request).map_err(|reason| (None, Decision::Quarantined(reason))).and_then(|value| {
-            match type_of(&value) {
-                Some(name) => Ok((Some(name.to_owned()), decide(&value, name, request, export.cohort.as_ref()))),
-                None => Err((None, Decision::Quarantined(Reason::NoResourceType))),
-            }
+    let decided = parse(line.raw, line.text, request.line_limit)
+        .map_err(|reason| (None, Decision::Quarantined(reason)))
+        .and_then(|value| match type_of(&value) {
+            Some(name) => Ok((Some(name.to_owned()), decide(&value, name, request, export.cohort.as_ref()))),
+            None => Err((None, Decision::Quarantined(Reason::NoResourceType))),
         });
     let (name, decision) = decided.unwrap_or_else(|quarantined| quarantined);
+    let is_too_long = matches!(decision, Decision::Quarantined(Reason::TooLong));
+    let (offset, length) = if is_too_long { (line.start, line.raw.len()) } else { (line.offset, line.text.len()) };
     let counts = export.counts.entry(name.clone()).or_default();
-    counts.read += line.text.len();
+    counts.read += length;
     match decision {
         Decision::Written { shared } => {
             counts.written += line.text.len();
@@ -176,9 +184,10 @@ fn export_line(source: &str, line: &Line<'_>, request: &NaiveRequest, export: &m
         }
         Decision::Excluded(reason) => *counts.excluded.entry(reason).or_default() += line.text.len(),
         Decision::Quarantined(reason) => {
-            counts.quarantined += line.text.len();
-            let (offset, length) = (line.offset as u64, line.text.len() as u64);
-            export.quarantine.push(Quarantined { source: source.to_owned(), offset, length, reason });
+            counts.quarantined += length;
+            let (offset, length) = (offset as u64, length as u64);
+            let line = line.number;
+            export.quarantine.push(Quarantined { source: source.to_owned(), offset, line, length, reason });
         }
     }
 }
@@ -353,6 +362,10 @@ struct Line<'a> {
     raw: &'a [u8],
     /// The same without byte order mark and blanks around it.
     text: &'a [u8],
+    /// How many line feeds are before it.
+    number: u64,
+    /// Where `raw` begins in the file.
+    start: usize,
     /// Where `text` begins in the file.
     offset: usize,
 }
@@ -361,13 +374,13 @@ fn lines(bytes: &[u8]) -> Vec<Line<'_>> {
     let blank = |byte: &u8| b" \t\r".contains(byte);
     let mut lines = Vec::new();
     let mut start = 0;
-    for raw in bytes.split(|&byte| byte == b'\n') {
+    for (number, raw) in (0..).zip(bytes.split(|&byte| byte == b'\n')) {
         let marked = raw.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(raw);
         let first = marked.iter().position(|byte| !blank(byte));
         let last = marked.iter().rposition(|byte| !blank(byte));
         if let (Some(first), Some(last)) = (first, last) {
             let offset = start + raw.len() - marked.len() + first;
-            lines.push(Line { raw, text: &marked[first..=last], offset });
+            lines.push(Line { raw, text: &marked[first..=last], number, start, offset });
         }
         start += raw.len() + 1;
     }
@@ -375,8 +388,8 @@ fn lines(bytes: &[u8]) -> Vec<Line<'_>> {
 }
 
 /// The JSON object that a line is.
-fn parse(raw: &[u8], text: &[u8], request: &NaiveRequest) -> Result<Value, Reason> {
-    if raw.len() > request.line_limit {
+fn parse(raw: &[u8], text: &[u8], line_limit: usize) -> Result<Value, Reason> {
+    if raw.len() > line_limit {
         return Err(Reason::TooLong);
     }
     let text = std::str::from_utf8(text).map_err(|_| Reason::NotUtf8)?;

@@ -1,15 +1,15 @@
-//! Block memory that is used again, because fresh megabytes cost page faults.
+//! Memory of blocks and batches that is used again, because fresh pages cost faults.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
 /// Most idle memory that is kept, in bytes; what lies idle is charged to no budget.
-const MOST_IDLE_BYTES: usize = 4 << 20;
+const MOST_IDLE_BYTES: usize = 8 << 20;
 
-/// Idle block memory.
+/// Idle memory.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Buffers(Arc<Mutex<Idle>>);
+pub(crate) struct Buffers(Arc<Mutex<Idle>>);
 
 #[derive(Debug, Default)]
 struct Idle {
@@ -19,23 +19,28 @@ struct Idle {
 
 impl Buffers {
     /// Memory of exactly `size_bytes`, all of it initialised.
-    pub(super) fn take(&self, size_bytes: usize) -> Vec<u8> {
-        let mut memory = {
-            let mut idle = self.lock();
-            let fitting = idle.buffers.iter().position(|buffer| buffer.capacity() == size_bytes);
-            let memory = fitting.map(|index| idle.buffers.swap_remove(index)).unwrap_or_default();
-            idle.bytes -= memory.capacity();
-            memory
-        };
-        if memory.capacity() == 0 {
-            return vec![0; size_bytes];
-        }
+    pub(crate) fn take_filled(&self, size_bytes: usize) -> Vec<u8> {
+        let Some(mut memory) = self.take_idle(size_bytes) else { return vec![0; size_bytes] };
         memory.resize(size_bytes, 0);
         memory
     }
 
+    /// Memory for exactly `size_bytes`, empty.
+    pub(crate) fn take_empty(&self, size_bytes: usize) -> Vec<u8> {
+        let Some(mut memory) = self.take_idle(size_bytes) else { return Vec::with_capacity(size_bytes) };
+        memory.clear();
+        memory
+    }
+
+    fn take_idle(&self, size_bytes: usize) -> Option<Vec<u8>> {
+        let mut idle = self.lock();
+        let index = idle.buffers.iter().position(|buffer| buffer.capacity() == size_bytes)?;
+        idle.bytes -= size_bytes;
+        Some(idle.buffers.swap_remove(index))
+    }
+
     /// Gives memory back.
-    pub(super) fn give_back(&self, memory: Vec<u8>) {
+    fn give_back(&self, memory: Vec<u8>) {
         let mut idle = self.lock();
         if idle.bytes + memory.capacity() <= MOST_IDLE_BYTES {
             idle.bytes += memory.capacity();
@@ -44,7 +49,7 @@ impl Buffers {
     }
 
     /// Shares memory that comes back when the last slice of it is gone.
-    pub(super) fn share(&self, memory: Vec<u8>) -> Bytes {
+    pub(crate) fn share(&self, memory: Vec<u8>) -> Bytes {
         Bytes::from_owner(Lent { memory, home: self.clone() })
     }
 
@@ -77,13 +82,13 @@ mod tests {
     #[test]
     fn memory_comes_back_when_its_last_slice_is_gone() {
         let buffers = Buffers::default();
-        let shared = buffers.share(buffers.take(1000));
+        let shared = buffers.share(buffers.take_filled(1000));
         let slice = shared.slice(10..20);
         drop(shared);
         assert_eq!(buffers.lock().bytes, 0);
         drop(slice);
         assert_eq!(buffers.lock().bytes, 1000);
-        assert_eq!(buffers.take(1000).len(), 1000);
+        assert_eq!(buffers.take_filled(1000).len(), 1000);
         assert_eq!(buffers.lock().bytes, 0);
     }
 

@@ -1,0 +1,55 @@
+//! What the fuzz targets do: ordinary functions, which the tests of fhir-export run on every file of the corpora.
+//!
+//! A body panics if the crate does, or if the crate and an oracle disagree: a second implementation, a round trip, or
+//! the same data handed over in other pieces.
+
+mod compartment;
+mod engine;
+mod gunzip;
+mod lines;
+mod references;
+mod request;
+mod scan;
+mod scope;
+mod texts;
+mod times;
+
+/// Runs a target on an input.
+pub type Body = fn(&[u8]);
+
+/// All targets by name.
+pub const TARGETS: [(&str, Body); 14] = [
+    ("body", request::body),
+    ("cohort", scope::cohort),
+    ("command_line", request::command_line),
+    ("compartment", compartment::compartment),
+    ("engine", engine::engine),
+    ("fields", texts::fields),
+    ("gunzip", gunzip::gunzip),
+    ("lines", lines::lines),
+    ("manifest", texts::manifest),
+    ("parameters", request::parameters),
+    ("query", request::query),
+    ("references", references::references),
+    ("scan", scan::scan_line),
+    ("times", times::times),
+];
+
+/// Runs the target of a name.
+///
+/// # Panics
+/// When there is none, or the target finds a fault.
+pub fn run(target: &str, data: &[u8]) {
+    let body = TARGETS.iter().find(|(name, _)| *name == target);
+    let (_, body) = body.unwrap_or_else(|| panic!("there is no target {target}"));
+    body(data);
+}
+
+/// A runtime for targets that wait.
+fn wait_for<F: Future>(future: F) -> F::Output {
+    static RUNTIME: std::sync::OnceLock<tokio::runtime::Runtime> = std::sync::OnceLock::new();
+    let runtime = RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap_or_else(|error| panic!("{error}"))
+    });
+    runtime.block_on(future)
+}

@@ -1,0 +1,233 @@
+//! Arguments as they are typed: nothing is looked up or opened here.
+//!
+//! Values stay text, so that the plan can tell all that are wrong at once.
+
+use clap::{Args, Parser, Subcommand};
+
+/// FHIR bulk export: streams resources from a source into one NDJSON object per type, every resource accounted for.
+#[derive(Debug, Parser)]
+#[command(name = "fhir-export", version, arg_required_else_help = true, after_help = TOP_EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(Box<RunArgs>),
+    Verify(VerifyArgs),
+}
+
+/// Exports from a source to a folder or bucket.
+#[derive(Debug, Args)]
+#[command(after_help = RUN_NOTES)]
+pub(crate) struct RunArgs {
+    /// Where resources come from: a folder or file of .ndjson and .ndjson.gz, file:///folder, s3://bucket/prefix
+    #[arg(long, value_name = "URI")]
+    pub(crate) source: String,
+
+    /// Where objects go: a folder, file:///folder, s3://bucket/prefix
+    #[arg(long, value_name = "URI")]
+    pub(crate) to: String,
+
+    #[command(flatten)]
+    pub(crate) request: RequestArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) behaviour: BehaviourArgs,
+    #[command(flatten)]
+    pub(crate) resources: ResourceArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+
+    /// KMS key that encrypts the objects: an id, alias or ARN
+    #[arg(long, value_name = "KEY", help_heading = "S3")]
+    pub(crate) kms_key: Option<String>,
+
+    /// Checksum sent with each part, which the store checks: crc64nvme, sha256 or none [default: crc64nvme]
+    #[arg(long, value_name = "ALGORITHM", help_heading = "S3")]
+    pub(crate) checksum: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What is exported")]
+pub(crate) struct RequestArgs {
+    /// Whose data: system (everything), patient (all patients), or group/ID (the patients of a Group)
+    #[arg(long, value_name = "LEVEL", default_value = "system")]
+    pub(crate) level: String,
+
+    /// Only these resource types; can be given more than once
+    #[arg(long = "type", value_name = "A,B")]
+    pub(crate) types: Vec<String>,
+
+    /// Only resources last updated at or after this instant, or at an unknown time: 2024-05-09T00:00:00Z
+    #[arg(long, value_name = "INSTANT")]
+    pub(crate) since: Option<String>,
+
+    /// Only resources last updated at or before this instant
+    #[arg(long, value_name = "INSTANT")]
+    pub(crate) until: Option<String>,
+
+    /// Base URL of the source's own server: absolute references on it count as its own; can be given more than once
+    #[arg(long = "base-url", value_name = "URL")]
+    pub(crate) base_urls: Vec<String>,
+
+    /// Trust no file name: read every file whatever types are asked for
+    #[arg(long)]
+    pub(crate) scan_all: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What is written")]
+pub(crate) struct OutputArgs {
+    /// Names of the objects: healthlake (ID-FHIR_EXPORT-JOB/Patient/Patient-…) or flat (Patient.ndjson)
+    #[arg(long, value_name = "LAYOUT", default_value = "healthlake")]
+    pub(crate) layout: String,
+
+    /// Id of the data store, in names of the layout healthlake [default: 32 hex digits made of the source's URI]
+    #[arg(long, value_name = "ID")]
+    pub(crate) datastore_id: Option<String>,
+
+    /// Compression: none or gzip
+    #[arg(long, value_name = "KIND", default_value = "none")]
+    pub(crate) compress: String,
+
+    /// Level of gzip, 1 (fastest) to 9 (smallest) [default: 6]
+    #[arg(long, value_name = "N")]
+    pub(crate) gzip_level: Option<String>,
+
+    /// Begin another object of a type when one has this many bytes of lines, before compression
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) split_bytes: Option<String>,
+
+    /// Begin another object of a type when one has this many resources
+    #[arg(long, value_name = "N")]
+    pub(crate) split_resources: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What happens")]
+pub(crate) struct BehaviourArgs {
+    /// What isn't a resource: quarantine (report it and go on) or fail (stop at the first)
+    #[arg(long, value_name = "WAY", default_value = "quarantine")]
+    pub(crate) on_bad: String,
+
+    /// On Ctrl-C or SIGTERM: seal (complete what is durable) or discard (remove everything)
+    #[arg(long, value_name = "WAY", default_value = "seal")]
+    pub(crate) on_cancel: String,
+
+    /// How long a cancelled job may still send what it has read, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "30")]
+    pub(crate) seal_timeout: String,
+
+    /// How progress is shown: auto (bars on a terminal, else plain), bar, plain, json (events on stdout) or none
+    #[arg(long, value_name = "KIND", default_value = "auto")]
+    pub(crate) progress: String,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What it may use")]
+pub(crate) struct ResourceArgs {
+    /// Memory for all data that is buffered, 64MiB at least
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    pub(crate) memory: String,
+
+    /// Longest line that is taken [default: a quarter of --memory, but at most 64MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) line_limit: Option<String>,
+
+    /// Threads that scan and compress [default: one for each core]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<String>,
+
+    /// Size of all parts, for stores that want equal ones [default: grows with the object, from 8MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) part_size: Option<String>,
+
+    /// Folder for parts that memory has no room for [default: the system's temporary folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) spill_dir: Option<String>,
+
+    /// Most bytes that lie there at a time
+    #[arg(long, value_name = "SIZE", default_value = "4GiB")]
+    pub(crate) spill_limit: String,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "S3")]
+pub(crate) struct StoreArgs {
+    /// Endpoint of a store that isn't AWS: http://127.0.0.1:8333
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+
+    /// Region of the bucket [default: AWS_REGION, AWS_DEFAULT_REGION, or us-east-1]
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Option<String>,
+}
+
+/// Reads every object of an export and compares it with the manifest.
+#[derive(Debug, Args)]
+#[command(after_help = VERIFY_NOTES)]
+pub(crate) struct VerifyArgs {
+    /// The manifest: a path, file:///path, or s3://bucket/prefix/….manifest.json
+    #[arg(value_name = "MANIFEST")]
+    pub(crate) manifest: String,
+
+    /// Look for resources that occur more than once, by type and id; takes up to 50 bytes of memory a resource
+    #[arg(long)]
+    pub(crate) duplicates: bool,
+
+    /// Threads that check [default: one for each core]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  fhir-export run --source ./data --to ./out
+  fhir-export run --source ./data --to s3://my-bucket/exports --level patient
+  fhir-export verify ./out/….manifest.json";
+
+// A paragraph is one line, so that it is wrapped to the terminal's width.
+const RUN_NOTES: &str = "\
+Sizes are bytes, or a number with KiB, MiB, GiB or TiB (K, M, G, T for short): 256MiB.
+
+Credentials for S3 come from the usual environment variables: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, \
+AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL and so on. --endpoint and --region hold for source and destination.
+
+Ctrl-C or SIGTERM cancels the job; a second one stops at once and may leave unfinished uploads behind.
+
+With --progress json, stdout has one JSON object a line: started, progress, cancelling, and at last finished, with the \
+state, the manifest's URL and the books. Otherwise it has a table at the end. RUST_LOG=debug tells more on stderr.
+
+Exit codes:
+  0    complete
+  1    failed, or the cancellation failed
+  2    wrong arguments or request
+  3    completed with errors: the manifest lists them
+  130  cancelled
+
+Examples:
+  fhir-export run --source ./data --to ./out
+  fhir-export run --source ./data --to ./out --level group/42 --type Patient
+  fhir-export run --source ./data --to ./out --since 2024-05-09T00:00:00Z
+  fhir-export run --source ./data --to s3://my-bucket/exports --compress gzip
+  fhir-export run --source s3://my-bucket/in --to ./out --region eu-west-1";
+
+const VERIFY_NOTES: &str = "\
+Objects are looked for beside the manifest, by their keys. Of each are compared: size, CRC64NVME, number of lines, \
+each line a JSON object of the object's type, and gzip members. Besides, the manifest's books must balance, and nothing \
+else may lie in the job folder.
+
+Exit codes:
+  0    everything is as the manifest says
+  1    something isn't, occurs more than once, or can't be read
+  2    wrong arguments
+
+Examples:
+  fhir-export verify ./out/….manifest.json
+  fhir-export verify s3://my-bucket/exports/….manifest.json --duplicates";

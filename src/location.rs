@@ -1,0 +1,112 @@
+//! Where a source or a destination is: a path of the file system, or a URI.
+
+use std::path::PathBuf;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Schemes that are taken for one though no `//` follows: hardly a file's name begins with them.
+const KNOWN_SCHEMES: [&str; 7] = ["file", "s3", "gs", "az", "sqlite", "postgres", "postgresql"];
+
+/// Where something is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Location {
+    /// In the file system, by a path or a `file:` URI.
+    Path(PathBuf),
+    /// Anywhere else, by a URI of this scheme.
+    Uri {
+        /// In lower case.
+        scheme: String,
+    },
+}
+
+impl Location {
+    /// Reads a path, `file:/path`, `file:///path`, `file://localhost/path` (RFC 8089), or any other URI.
+    ///
+    /// # Errors
+    /// When the text is empty, or a `file:` URI has a host or no absolute path of UTF-8.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        if text.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidRequest, "a path or URI is empty"));
+        }
+        match scheme(text) {
+            None => Ok(Self::Path(text.into())),
+            Some((scheme, rest)) if scheme == "file" => decoded_path(text, rest).map(|path| Self::Path(path.into())),
+            Some((scheme, _)) => Ok(Self::Uri { scheme }),
+        }
+    }
+}
+
+/// The refusal of a scheme; `accepted` says what may stand in its place.
+pub(crate) fn unknown_scheme(text: &str, scheme: &str, accepted: &str) -> Error {
+    let message = format!("the scheme {:?} is unknown; use {accepted}", excerpt(scheme));
+    Error::new(ErrorKind::InvalidRequest, message).with("uri", excerpt(text))
+}
+
+/// The beginning of a text from outside.
+pub(crate) fn excerpt(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+/// The scheme of a URI and what follows; `None` for a path. A letter alone is a drive.
+fn scheme(text: &str) -> Option<(String, &str)> {
+    let (scheme, rest) = text.split_once(':')?;
+    let is_scheme = scheme.len() > 1
+        && scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    let scheme = scheme.to_ascii_lowercase();
+    // A file may have a colon in its name, but hardly like this.
+    let is_known = KNOWN_SCHEMES.contains(&scheme.as_str());
+    (is_scheme && (rest.starts_with("//") || is_known)).then_some((scheme, rest))
+}
+
+/// The path of a `file:` URI.
+fn decoded_path(uri: &str, rest: &str) -> Result<String> {
+    let path = rest.strip_prefix("//").map_or(rest, |rest| rest.strip_prefix("localhost").unwrap_or(rest));
+    let refused = |why| Err(Error::new(ErrorKind::InvalidRequest, why).with("uri", excerpt(uri)));
+    if !path.starts_with('/') {
+        return refused("a file URI must have an absolute path, and no host");
+    }
+    match percent_encoding::percent_decode_str(path).decode_utf8() {
+        Ok(path) => Ok(path.into_owned()),
+        Err(_) => refused("the path of the file URI isn't UTF-8"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_and_a_file_uri_are_paths() {
+        for (text, path) in [
+            ("/srv/in", "/srv/in"),
+            ("in:1", "in:1"),
+            ("c:\\in", "c:\\in"),
+            ("file:/srv/in", "/srv/in"),
+            ("file:///srv/a%20b", "/srv/a b"),
+            ("FILE://localhost/srv/in", "/srv/in"),
+        ] {
+            assert_eq!(Location::parse(text).unwrap(), Location::Path(path.into()), "{text}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_a_uri_by_its_scheme() {
+        for (text, expected) in
+            [("s3://bucket/p", "s3"), ("s3:bucket", "s3"), ("FTP://host", "ftp"), ("sqlite:a.db", "sqlite")]
+        {
+            assert_eq!(Location::parse(text).unwrap(), Location::Uri { scheme: expected.to_owned() }, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_neither_is_refused() {
+        for (text, said) in
+            [("", "empty"), ("file:in", "absolute"), ("file://host/in", "absolute"), ("file:///%FF", "UTF-8")]
+        {
+            let error = Location::parse(text).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{text}");
+            assert!(error.message().contains(said), "{text}: {error}");
+        }
+    }
+}

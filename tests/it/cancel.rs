@@ -159,9 +159,9 @@ fn assert_sealed(sealed: &Exported, whole: &Exported, note: &str) {
 
 #[tokio::test]
 async fn a_job_that_is_cancelled_at_its_nth_call_seals_whole_lines_and_counts_the_rest() {
+    let mut partial = 0;
     for config in configs() {
         let (whole, calls) = undisturbed(config.clone()).await;
-        let mut partial = 0;
         for n in 1..=calls {
             let Ended { report, judge } = cancelled_at(n, OnCancel::Seal, config.clone()).await;
             let note = format!("call {n} of {:?}", judge.calls());
@@ -181,8 +181,9 @@ async fn a_job_that_is_cancelled_at_its_nth_call_seals_whole_lines_and_counts_th
             assert_sealed(&sealed, &whole, &note);
             partial += sealed.manifest().output.iter().filter(|file| file.extension.partial).count();
         }
-        assert!(partial > 0, "something was sealed before its end");
     }
+    // Compressed members of a small job are sent at its end, so not every setting seals anything before it.
+    assert!(partial > 0, "something was sealed before its end");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::block::{Block, Shape};
-use crate::budget::Permit;
+use crate::budget::{Memory, Permit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::ResourceType;
 use crate::filter::{Filter, Judgement, Verdict};
@@ -82,7 +82,7 @@ impl fmt::Display for Reason {
 /// A block and what becomes of its lines.
 #[derive(Debug)]
 pub(super) struct SiftedBlock {
-    pub(super) memory: Vec<u8>,
+    pub(super) memory: Memory,
     pub(super) permit: Permit,
     pub(super) origin: Origin,
     pub(super) runs: Vec<Run>,

@@ -88,7 +88,7 @@ impl Accumulator {
             return;
         }
         let bytes = match batch.home {
-            Some(home) => home.share(batch.bytes),
+            Some(home) => home.share(batch.bytes.into()),
             None => Bytes::from(batch.bytes),
         };
         self.segments.push(Segment { bytes, charge: Some(Arc::new(batch.permit)) });
@@ -163,7 +163,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::Pool;
+    use crate::budget::{Budget, Pool};
 
     fn content(payload: &PutPayload) -> Vec<u8> {
         payload.iter().flat_map(|chunk| chunk.to_vec()).collect()
@@ -174,14 +174,14 @@ mod tests {
         let pool = Pool::new(100);
         let area = SpillArea::new(std::env::temp_dir(), 1000);
         let mut waiting = Accumulator::default();
-        waiting.open_batch(8, pool.try_acquire(8).unwrap(), &Buffers::default());
+        waiting.open_batch(8, pool.try_acquire(8).unwrap(), &Budget::new(64 << 20).unwrap().buffers);
         waiting.copy(b"one\n");
         waiting.push_slice(Bytes::from_static(b"two\n"), Some(Arc::new(pool.try_acquire(50).unwrap())));
         waiting.spill(&area).await.unwrap();
         assert_eq!(pool.free_bytes(), 100);
         waiting.push_slice(Bytes::from_static(b"three\n"), Some(Arc::new(pool.try_acquire(50).unwrap())));
         waiting.spill(&area).await.unwrap();
-        waiting.open_batch(8, pool.try_acquire(8).unwrap(), &Buffers::default());
+        waiting.open_batch(8, pool.try_acquire(8).unwrap(), &Budget::new(64 << 20).unwrap().buffers);
         waiting.copy(b"four\n");
         assert_eq!(waiting.len(), 19);
         let payload = waiting.take().into_payload().await.unwrap();

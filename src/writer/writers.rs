@@ -82,7 +82,7 @@ impl Writers {
             settings: Arc::new(settings),
             naming,
             fill: budget.fill.clone(),
-            buffers: Buffers::default(),
+            buffers: budget.buffers.clone(),
             cpu,
             courier,
             open: Vec::new(),
@@ -207,6 +207,7 @@ impl Writers {
         let Some(members) = &mut self.object(slot)?.members else { return Ok(()) };
         let Some(bytes) = members.next_bytes().await? else { return Ok(()) };
         let charge = Arc::new(self.charge(bytes, books).await?);
+        self.buffers.fit();
         let settings = Arc::clone(&self.settings);
         let object = self.object(slot)?;
         // None if room was made by ending the object, with all its members.

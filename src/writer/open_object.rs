@@ -15,7 +15,7 @@ use super::report::{Leftover, ObjectOutcome, ObjectReport, SequenceReason};
 use super::room::Room;
 use super::settings::WriterSettings;
 use super::spill::SpillArea;
-use crate::budget::Permit;
+use crate::budget::{Buffers, Permit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Count, Mark, Slot};
 
@@ -91,6 +91,11 @@ impl OpenObject {
         self.part.memory_bytes() + self.members.as_ref().map_or(0, |members| members.raw.memory_bytes())
     }
 
+    /// Bytes of lines and members in them.
+    pub(super) fn filled_bytes(&self) -> usize {
+        self.part.filled_bytes() + self.members.as_ref().map_or(0, |members| members.raw.filled_bytes())
+    }
+
     /// What the open part has room for. The last one may end at a line end whatever its size, so an object never ends
     /// within a line.
     pub(super) fn part_room(&self, settings: &WriterSettings) -> Room {
@@ -163,10 +168,10 @@ impl OpenObject {
     }
 
     /// Moves what waits to disk.
-    pub(super) async fn spill(&mut self, area: &SpillArea) -> Result<()> {
-        self.part.spill(area).await?;
+    pub(super) async fn spill(&mut self, area: &SpillArea, buffers: &Buffers) -> Result<()> {
+        self.part.spill(area, buffers).await?;
         match &mut self.members {
-            Some(members) => members.raw.spill(area).await,
+            Some(members) => members.raw.spill(area, buffers).await,
             None => Ok(()),
         }
     }

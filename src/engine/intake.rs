@@ -13,8 +13,9 @@ use super::{halted, outcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{Cursor, Range, Snapshot};
 
-/// Pieces of one range that may wait; the read pool bounds their bytes.
-const WAITING_PIECES: usize = 64;
+/// Pieces of one range that may wait, for each thread that scans them: enough that none is idle. More would only read
+/// further ahead, into memory that has left the cache when it is scanned.
+const WAITING_PIECES_A_THREAD: usize = 2;
 
 /// The ranges of a job and those that are being read.
 #[derive(Debug)]
@@ -126,7 +127,7 @@ impl Ranges {
 
     fn start(&mut self, index: usize) {
         let Some(range) = self.ranges.get(index).cloned() else { return };
-        let (out, pieces) = mpsc::channel(WAITING_PIECES);
+        let (out, pieces) = mpsc::channel(2 + WAITING_PIECES_A_THREAD * self.intake.cpu.threads());
         let (end, ended) = tokio::sync::oneshot::channel();
         let sink = RangeSink::new(Arc::clone(&self.intake), index as u64, out);
         let (snapshot, halt) = (Arc::clone(&self.snapshot), self.intake.halt.clone());

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use object_store::PutPayload;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::accumulator::Accumulator;
@@ -104,11 +105,16 @@ impl Courier {
     }
 
     /// Runs a request that ends an object. Once everything has stopped it has a last time limit: a store that doesn't
-    /// answer must not hold the job for ever.
-    pub(crate) async fn in_time<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+    /// answer must not hold the job for ever. All requests of one object share it, by its `closes_by`.
+    pub(super) async fn in_time<T>(
+        &self,
+        closes_by: &OnceLock<Instant>,
+        request: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         let limit = async {
             self.stop.cancelled().await;
-            tokio::time::sleep(self.closing_timeout).await;
+            let closes_by = closes_by.get_or_init(|| Instant::now() + self.closing_timeout);
+            tokio::time::sleep_until(*closes_by).await;
         };
         tokio::select! {
             biased;

@@ -1,8 +1,9 @@
 //! An object that lines are being written to.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::accumulator::{Accumulator, LEAST_BATCH_BYTES};
 use super::checksum::Crc64;
@@ -14,7 +15,7 @@ use super::report::{Leftover, ObjectOutcome, ObjectReport, SequenceReason};
 use super::room::Room;
 use super::settings::WriterSettings;
 use super::spill::SpillArea;
-use crate::budget::Permit;
+use crate::budget::{Buffers, Permit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Count, Mark, Slot};
 
@@ -40,6 +41,8 @@ pub(super) struct OpenObject {
     next_number: u32,
     sending: JoinSet<Option<DurablePart>>,
     durable: Vec<DurablePart>,
+    /// When the requests that end the object must have an answer, once everything has stopped.
+    closes_by: OnceLock<Instant>,
 }
 
 impl OpenObject {
@@ -59,6 +62,7 @@ impl OpenObject {
             next_number: 1,
             sending: JoinSet::new(),
             durable: Vec::new(),
+            closes_by: OnceLock::new(),
         }
     }
 
@@ -85,6 +89,11 @@ impl OpenObject {
     /// Bytes that the open part, and the open member if there is one, hold in memory.
     pub(super) fn memory_bytes(&self) -> usize {
         self.part.memory_bytes() + self.members.as_ref().map_or(0, |members| members.raw.memory_bytes())
+    }
+
+    /// Bytes of lines and members in them.
+    pub(super) fn filled_bytes(&self) -> usize {
+        self.part.filled_bytes() + self.members.as_ref().map_or(0, |members| members.raw.filled_bytes())
     }
 
     /// What the open part has room for. The last one may end at a line end whatever its size, so an object never ends
@@ -159,10 +168,10 @@ impl OpenObject {
     }
 
     /// Moves what waits to disk.
-    pub(super) async fn spill(&mut self, area: &SpillArea) -> Result<()> {
-        self.part.spill(area).await?;
+    pub(super) async fn spill(&mut self, area: &SpillArea, buffers: &Buffers) -> Result<()> {
+        self.part.spill(area, buffers).await?;
         match &mut self.members {
-            Some(members) => members.raw.spill(area).await,
+            Some(members) => members.raw.spill(area, buffers).await,
             None => Ok(()),
         }
     }
@@ -274,7 +283,7 @@ impl OpenObject {
         if self.durable.len() as u64 + 1 < u64::from(self.next_number) {
             return Err(self.object.name(Error::new(ErrorKind::Store, "a part of the object didn't reach the store")));
         }
-        self.courier.in_time(self.object.complete(&self.durable)).await?;
+        self.courier.in_time(&self.closes_by, self.object.complete(&self.durable)).await?;
         Ok(self.report_durable())
     }
 
@@ -283,7 +292,7 @@ impl OpenObject {
         let unbroken = (1..).zip(&self.durable).take_while(|(number, part)| *number == part.number).count();
         self.durable.truncate(unbroken);
         let Some(last) = self.durable.last().map(|part| part.mark.clone()) else { return self.abandon().await };
-        match self.courier.in_time(self.object.complete(&self.durable)).await {
+        match self.courier.in_time(&self.closes_by, self.object.complete(&self.durable)).await {
             Ok(()) => self.sealed(self.report_durable(), last),
             Err(error) => self.failed(error),
         }
@@ -297,7 +306,7 @@ impl OpenObject {
             // A put or a completion whose answer was lost may have stored the object all the same.
             self.courier.destination.delete(&self.object.key).await
         };
-        match self.courier.in_time(cleaned).await {
+        match self.courier.in_time(&self.closes_by, cleaned).await {
             Ok(()) => self.nothing(),
             Err(error) => self.failed(error),
         }

@@ -28,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::fhir::ResourceType;
 use crate::filter::Filter;
 use crate::ledger::{Books, LedgerRow, Slot};
+use crate::resource::Validation;
 use crate::source::{Range, Snapshot};
 use crate::writer::{Ending, ObjectOutcome, Writers};
 use fan_out::FanOut;
@@ -57,6 +58,7 @@ pub(crate) struct Engine {
     pub(crate) budget: Budget,
     pub(crate) cpu: CpuPool,
     pub(crate) limits: Limits,
+    pub(crate) validation: Validation,
     pub(crate) on_bad: OnBad,
     /// Ends the job's reading when it is cancelled.
     pub(crate) halt: CancellationToken,
@@ -87,7 +89,7 @@ impl Engine {
     /// # Cancellation
     /// Must be polled to its end; `halt` ends it soon.
     pub(crate) async fn run(self) -> (FannedOut, Result<()>) {
-        let sieve = Arc::new(Sieve::new(self.filter));
+        let sieve = Arc::new(Sieve::new(self.filter, self.validation));
         let buffers = self.budget.buffers.clone();
         let intake = Arc::new(Intake {
             read: self.budget.read.clone(),
@@ -105,7 +107,7 @@ impl Engine {
         let mut ranges = Ranges::new(self.snapshot, self.ranges, intake, self.limits.read_ahead);
         let ran = ranges.run(&mut fan_out, &mut reporter).await;
         ranges.stop().await;
-        reporter.publish(&fan_out.books, sieve.types());
+        reporter.publish(&fan_out.books, &sieve);
         (FannedOut { fan_out, sieve }, ran)
     }
 }

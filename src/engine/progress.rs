@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::sift::Sieve;
 use crate::fhir::ResourceType;
-use crate::ledger::{Books, LedgerRow, TypeTable};
+use crate::ledger::{Books, LedgerRow};
 
 /// Least time between two reports.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -21,6 +22,9 @@ pub struct Progress {
     pub ranges_done: usize,
     /// Ranges there are.
     pub ranges: usize,
+    /// Lines so far that had to be gone through byte by byte (see [`Facts::slow`](crate::resource::Facts)), those of
+    /// blocks read ahead included.
+    pub slow_lines: u64,
 }
 
 /// How far one type is.
@@ -61,18 +65,19 @@ impl Reporter {
     }
 
     /// Reports if it is time to.
-    pub(super) fn tick(&mut self, books: &Books, types: &TypeTable) {
+    pub(super) fn tick(&mut self, books: &Books, sieve: &Sieve) {
         let now = Instant::now();
         if self.last.is_some_and(|last| now.duration_since(last) < PERIOD) {
             return;
         }
         self.last = Some(now);
-        self.publish(books, types);
+        self.publish(books, sieve);
     }
 
     /// Reports.
-    pub(super) fn publish(&self, books: &Books, types: &TypeTable) {
-        let mut rows: Vec<TypeProgress> = types
+    pub(super) fn publish(&self, books: &Books, sieve: &Sieve) {
+        let mut rows: Vec<TypeProgress> = sieve
+            .types()
             .all()
             .into_iter()
             .map(|(slot, resource_type)| TypeProgress { resource_type, row: books.row(slot) })
@@ -83,6 +88,7 @@ impl Reporter {
             range: self.range.clone(),
             ranges_done: self.ranges_done,
             ranges: self.ranges,
+            slow_lines: sieve.slow_lines(),
         });
     }
 }

@@ -20,7 +20,7 @@ use crate::watched::{Dropping, Watched};
 /// Runs one export and tells what it cost.
 ///
 /// `--source FOLDER --to drop|http://HOST:PORT|FOLDER [--since T] [--level L] [--types A,B] [--threads N]
-/// [--validate full|structure] [--gzip LEVEL] [--memory-mib N] [--checksum off] [--signed yes]`
+/// [--validate full|structure] [--gzip LEVEL] [--memory-mib N] [--block-kib N] [--checksum off] [--signed yes]`
 pub fn run(arguments: &Arguments, begun: Instant) -> fhir_export::Result<Sample> {
     let source = Path::new(arguments.required("source"));
     let threads = arguments.number("threads").unwrap_or(2);
@@ -96,6 +96,9 @@ fn config(arguments: &Arguments, threads: usize) -> Config {
     config.threads = threads;
     if let Some(mebibytes) = arguments.number("memory-mib") {
         config.budget_bytes = mebibytes << 20;
+    }
+    if let Some(kibibytes) = arguments.number("block-kib") {
+        config.block_bytes = kibibytes << 10;
     }
     if let Some(level) = arguments.number("gzip") {
         config.compression = Compression::Gzip { level: u32::try_from(level).unwrap() };

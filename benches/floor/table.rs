@@ -45,6 +45,8 @@ struct Row {
     name: &'static str,
     command: &'static str,
     arguments: Arguments,
+    /// Whether it has one core only: a job on one scan thread reads and sends on others.
+    on_one_core: bool,
     samples: Vec<Sample>,
 }
 
@@ -60,13 +62,13 @@ impl Row {
     fn baseline(name: &'static str, kind: &str, source: &Path, to: &str) -> Self {
         let source = source.to_string_lossy();
         let arguments = Arguments::from([("kind", kind), ("source", &*source), ("to", to)]);
-        Self { name, command: "baseline", arguments, samples: Vec::new() }
+        Self { name, command: "baseline", arguments, on_one_core: false, samples: Vec::new() }
     }
 
     fn engine(name: &'static str, source: &Path, to: &str) -> Self {
         let source = source.to_string_lossy();
         let arguments = Arguments::from([("source", &*source), ("to", to)]);
-        Self { name, command: "engine", arguments, samples: Vec::new() }
+        Self { name, command: "engine", arguments, on_one_core: false, samples: Vec::new() }
     }
 
     fn with(mut self, name: &str, value: &str) -> Self {
@@ -78,8 +80,17 @@ impl Row {
         self.with("since", synth::SINCE)
     }
 
+    fn on_one_core(mut self) -> Self {
+        self.on_one_core = true;
+        self.with("threads", "1")
+    }
+
     fn run(&mut self) -> Outcome<()> {
-        let mut command = Command::new(std::env::current_exe()?);
+        let program = std::env::current_exe()?;
+        let mut command = if self.on_one_core { Command::new("taskset") } else { Command::new(&program) };
+        if self.on_one_core {
+            command.args(["-c", "0"]).arg(&program);
+        }
         let output = command.arg(self.command).args(self.arguments.words()).output()?;
         let sample = Sample::parse(&String::from_utf8_lossy(&output.stdout));
         let said = || format!("{}: {}", self.name, String::from_utf8_lossy(&output.stderr));
@@ -248,17 +259,17 @@ fn tables(data: &Folders, sink: &str, throttled: &str, out: &Path) -> Vec<Table>
             ],
         },
         Table {
-            title: "Scaling from one thread to two, half kept by `_since`, dropped",
+            title: "Scaling from one core to two, half kept by `_since`, dropped",
             rows: vec![
-                Row::engine("engine", mixed, "drop").since().with("threads", "1"),
+                Row::engine("engine", mixed, "drop").since().on_one_core(),
                 Row::engine("engine", mixed, "drop").since(),
-                Row::floor("floor without upload", mixed, "drop").with("threads", "1"),
+                Row::floor("floor without upload", mixed, "drop").on_one_core(),
                 Row::floor("floor without upload", mixed, "drop"),
             ],
         },
         Table {
-            title: "Scaling from one thread to two, all kept, files of one type, dropped",
-            rows: vec![Row::engine("engine", types, "drop").with("threads", "1"), Row::engine("engine", types, "drop")],
+            title: "Scaling from one core to two, all kept, files of one type, dropped",
+            rows: vec![Row::engine("engine", types, "drop").on_one_core(), Row::engine("engine", types, "drop")],
         },
         Table {
             title: "Compression and local files, half kept by `_since`",

@@ -212,7 +212,7 @@ impl S3Options {
     /// # Errors
     /// When the endpoint is no URL, or the settings don't go together.
     pub fn open(self) -> Result<MultipartDestination> {
-        self.open_watched(WatchedConnector::default())
+        self.open_watched(&WatchedConnector::default())
     }
 
     /// Makes the destination over something in place of the network, such as scripted answers.
@@ -221,10 +221,10 @@ impl S3Options {
     /// As [`open`](Self::open).
     #[cfg(any(test, feature = "testing"))]
     pub fn open_over(self, network: Arc<dyn HttpConnector>) -> Result<MultipartDestination> {
-        self.open_watched(WatchedConnector(network))
+        self.open_watched(&WatchedConnector(network))
     }
 
-    fn open_watched(self, connector: WatchedConnector) -> Result<MultipartDestination> {
+    fn open_watched(self, connector: &WatchedConnector) -> Result<MultipartDestination> {
         let region = self.region.clone().unwrap_or_else(|| DEFAULT_REGION.to_owned());
         let root = self.bucket_url(&region)?;
         let plain = root.starts_with("http://");

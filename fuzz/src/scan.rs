@@ -1,9 +1,11 @@
-//! The scan against `serde_json` and a naive walk.
+//! The scan against `serde_json` and a naive walk, with and without vector instructions.
 
 use std::sync::{Arc, LazyLock};
 
 use fhir_export::fhir::ResourceType;
-use fhir_export::resource::{Compartment, Defect, DefectKind, LastUpdated, References, ScanPlan, Validation, scan};
+use fhir_export::resource::{
+    Compartment, Defect, DefectKind, Facts, LastUpdated, References, ScanPlan, Validation, scan, scan_portably,
+};
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -57,17 +59,25 @@ pub fn scan_line(line: &[u8]) {
     }
 }
 
+/// What the scan says with and without vector instructions, which is the same.
 fn learned(line: &[u8], plan: &ScanPlan, references: &mut References) -> Result<Learned, Defect> {
-    scan(line, plan, references).map(|facts| Learned {
-        resource_type: facts.resource_type.into_owned(),
-        id: facts.id.map(String::from),
-        last_updated: match facts.last_updated {
+    let portably = scan_portably(line, plan, references).map(|facts| owned(&facts, references));
+    let found = scan(line, plan, references).map(|facts| owned(&facts, references));
+    assert_eq!(found, portably);
+    found
+}
+
+fn owned(facts: &Facts<'_>, references: &References) -> Learned {
+    Learned {
+        resource_type: facts.resource_type.clone().into_owned(),
+        id: facts.id.as_deref().map(str::to_owned),
+        last_updated: match &facts.last_updated {
             LastUpdated::Missing => None,
             LastUpdated::NotText => Some(None),
-            LastUpdated::Text(text) => Some(Some(text.into_owned())),
+            LastUpdated::Text(text) => Some(Some(text.clone().into_owned())),
         },
         references: sorted(references.iter().map(str::to_owned).collect()),
-    })
+    }
 }
 
 /// The structural check finds the same in what is valid, tells the same of what it refuses, and takes nothing whose

@@ -6,6 +6,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -27,9 +28,15 @@ const REFUSAL_BYTES: usize = 64 << 10;
 /// The longest message of a store that is passed on, in characters.
 const MESSAGE_CHARACTERS: usize = 300;
 
-/// Connects as object_store does and watches the answers.
-#[derive(Debug, Default)]
-pub(super) struct WatchedConnector(ReqwestConnector);
+/// Connects as object_store does, or over what a test has in place of a network, and watches the answers.
+#[derive(Clone, Debug)]
+pub(super) struct WatchedConnector(pub(super) Arc<dyn HttpConnector>);
+
+impl Default for WatchedConnector {
+    fn default() -> Self {
+        Self(Arc::new(ReqwestConnector::default()))
+    }
+}
 
 impl HttpConnector for WatchedConnector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {

@@ -212,6 +212,19 @@ impl S3Options {
     /// # Errors
     /// When the endpoint is no URL, or the settings don't go together.
     pub fn open(self) -> Result<MultipartDestination> {
+        self.open_watched(&WatchedConnector::default())
+    }
+
+    /// Makes the destination over something in place of the network, such as scripted answers.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[cfg(any(test, feature = "testing"))]
+    pub fn open_over(self, network: Arc<dyn HttpConnector>) -> Result<MultipartDestination> {
+        self.open_watched(&WatchedConnector(network))
+    }
+
+    fn open_watched(self, connector: &WatchedConnector) -> Result<MultipartDestination> {
         let region = self.region.clone().unwrap_or_else(|| DEFAULT_REGION.to_owned());
         let root = self.bucket_url(&region)?;
         let plain = root.starts_with("http://");
@@ -233,7 +246,7 @@ impl S3Options {
             .with_unsigned_payload(!self.signed_payload.unwrap_or(plain))
             .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
             .with_client_options(client.clone())
-            .with_http_connector(WatchedConnector::default());
+            .with_http_connector(connector.clone());
         match self.checksum {
             PartChecksum::Off => {}
             PartChecksum::Crc64Nvme => builder = builder.with_checksum_algorithm(Checksum::CRC64NVME),
@@ -244,7 +257,7 @@ impl S3Options {
         }
         let store = Arc::new(builder.build().map_err(unusable)?);
         let listing = S3Listing {
-            client: WatchedConnector::default().connect(&client).map_err(unusable)?,
+            client: connector.connect(&client).map_err(unusable)?,
             credentials: Arc::clone(store.credentials()),
             region,
             root,

@@ -33,4 +33,6 @@ pub use compartment::Compartment;
 pub use defect::{Defect, DefectKind};
 pub use facts::{Facts, LastUpdated};
 pub use lines::{Line, Lines};
+#[cfg(any(test, feature = "testing"))]
+pub use scan::scan_portably;
 pub use scan::{References, ScanPlan, Validation, scan};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
-use super::{Compartment, Defect, Facts, LastUpdated, References, ScanPlan, scan};
+use super::{Compartment, Defect, Facts, LastUpdated, References, ScanPlan, scan, scan_portably};
 use crate::fhir::ResourceType;
 
 /// A file or folder beside the checkout, which isn't part of it. Says so when it isn't there.
@@ -54,10 +54,13 @@ pub(super) struct Learned {
     pub(super) references: Vec<String>,
 }
 
-/// What the scan says of a line.
+/// What the scan says of a line, whichever way it takes.
 pub(super) fn scanned(line: &[u8], plan: &ScanPlan) -> Result<Learned, Defect> {
     let mut references = References::new();
-    scan(line, plan, &mut references).map(|facts| learned(&facts, &references))
+    let found = scan(line, plan, &mut references).map(|facts| learned(&facts, &references));
+    let portably = scan_portably(line, plan, &mut references).map(|facts| learned(&facts, &references));
+    assert_eq!(found, portably, "{}", String::from_utf8_lossy(line));
+    found
 }
 
 pub(super) fn learned(facts: &Facts<'_>, references: &References) -> Learned {

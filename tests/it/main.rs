@@ -17,7 +17,7 @@ mod cli;
 mod embed;
 #[cfg(feature = "testing")]
 mod faults;
-#[cfg(feature = "testing")]
+#[cfg(all(feature = "testing", feature = "s3"))]
 mod fuzz_replay;
 mod hygiene;
 #[cfg(all(feature = "testing", target_os = "linux"))]

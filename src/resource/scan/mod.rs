@@ -74,19 +74,41 @@ impl ScanPlan {
 /// When the line isn't a resource; `references` is empty then. Of several defects the one that is told is the first
 /// of: not UTF-8, the first one of the grammar, the `resourceType`.
 pub fn scan<'l>(line: &'l [u8], plan: &ScanPlan, references: &mut References) -> Result<Facts<'l>, Defect> {
+    scan_with::<true>(line, plan, references)
+}
+
+/// Scans as a processor without vector instructions does, on any: what every other is compared with.
+///
+/// # Errors
+/// As [`scan()`].
+#[cfg(any(test, feature = "testing"))]
+pub fn scan_portably<'l>(line: &'l [u8], plan: &ScanPlan, references: &mut References) -> Result<Facts<'l>, Defect> {
+    scan_with::<false>(line, plan, references)
+}
+
+#[inline]
+fn scan_with<'l, const VECTORS: bool>(
+    line: &'l [u8],
+    plan: &ScanPlan,
+    references: &mut References,
+) -> Result<Facts<'l>, Defect> {
     references.clear();
-    let facts = facts_of(line, plan, references);
+    let facts = facts_of::<VECTORS>(line, plan, references);
     if facts.is_err() {
         references.clear();
     }
     facts
 }
 
-fn facts_of<'l>(line: &'l [u8], plan: &ScanPlan, references: &mut References) -> Result<Facts<'l>, Defect> {
+fn facts_of<'l, const VECTORS: bool>(
+    line: &'l [u8],
+    plan: &ScanPlan,
+    references: &mut References,
+) -> Result<Facts<'l>, Defect> {
     let compartment = plan.compartment.as_deref();
     let fast = match plan.validation {
-        Validation::Full => fast_facts::<true>(line, compartment, references),
-        Validation::Structure => fast_facts::<false>(line, compartment, references),
+        Validation::Full => fast_facts::<true, VECTORS>(line, compartment, references),
+        Validation::Structure => fast_facts::<false, VECTORS>(line, compartment, references),
     };
     match fast {
         Fast::Facts(facts) => Ok(facts),
@@ -110,7 +132,7 @@ enum Fast<'l> {
 
 /// Goes through the line by blocks.
 #[inline]
-fn fast_facts<'l, const FULL: bool>(
+fn fast_facts<'l, const FULL: bool, const VECTORS: bool>(
     line: &'l [u8],
     compartment: Option<&Compartment>,
     references: &mut References,
@@ -121,7 +143,7 @@ fn fast_facts<'l, const FULL: bool>(
         return Fast::Odd;
     }
     let task = blocks::Line::<'_, '_, FULL> { bytes, compartment, scratch: &mut *scratch, texts: &mut *texts };
-    let outcome = match simd::with_vectors(task) {
+    let outcome = match if VECTORS { simd::with_vectors(task) } else { Err(task) } {
         Ok(outcome) => outcome,
         // There is no other way that checks the structure only.
         Err(task) if !FULL => simd::Task::run(task, simd::Portable),
@@ -129,19 +151,19 @@ fn fast_facts<'l, const FULL: bool>(
     };
     outcome
         .ok()
-        .and_then(|outcome| facts_by_blocks(bytes, &outcome, compartment, references))
+        .and_then(|outcome| facts_by_blocks::<VECTORS>(bytes, &outcome, compartment, references))
         .map_or(Fast::Odd, Fast::Facts)
 }
 
 /// Makes facts of what the fast way found, once the line is known to be text.
 #[inline]
-fn facts_by_blocks<'l>(
+fn facts_by_blocks<'l, const VECTORS: bool>(
     bytes: &'l [u8],
     outcome: &blocks::Outcome,
     compartment: Option<&Compartment>,
     references: &mut References,
 ) -> Option<Facts<'l>> {
-    let line = simd::text(bytes)?;
+    let line = if VECTORS { simd::text(bytes)? } else { str::from_utf8(bytes).ok()? };
     let References { texts, scratch } = references;
     texts.push_rest(line);
     if let (Some(compartment), Some(root)) = (compartment, outcome.early) {

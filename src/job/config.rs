@@ -1,5 +1,6 @@
 //! The settings of an exporter, checked before anything starts.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +71,12 @@ pub struct Config {
     pub seal_timeout: Duration,
     /// How long the requests that end one object may take after that; 30 s by default.
     pub closing_timeout: Duration,
+    /// Jobs of the exporter that run at a time; others wait in QUEUED. Any number by default.
+    pub jobs_at_once: Option<NonZeroUsize>,
+    /// How long a job may go without a block read or a byte durable before it fails; 10 min by default, `None`: for ever.
+    pub stall_timeout: Option<Duration>,
+    /// How often a job may be resumed without anything becoming durable before it is given up; 5 by default.
+    pub fruitless_attempts: u32,
     /// The source's own bases, for absolute references; none by default.
     pub base_urls: BaseUrls,
     /// The id of the data store, in the names of objects.
@@ -104,6 +111,9 @@ impl Default for Config {
             on_cancel: OnCancel::Seal,
             seal_timeout: Duration::from_secs(30),
             closing_timeout: Duration::from_secs(30),
+            jobs_at_once: None,
+            stall_timeout: Some(Duration::from_secs(600)),
+            fruitless_attempts: 5,
             base_urls: BaseUrls::default(),
             datastore_id: None,
             compartment: Arc::new(Compartment::r4_patient()),

@@ -97,6 +97,13 @@ impl PatientSet {
         places * size_of::<u128>() + self.partitions.capacity() * size_of::<Partition>() + size_of::<Self>()
     }
 
+    /// The key, and a sum over everyone under it: sets of the same patients under one key have the same.
+    pub(crate) fn digest(&self) -> ([u8; 16], u128) {
+        let places = self.partitions.iter().flat_map(|partition| partition.places.iter());
+        let sum = places.filter(|place| **place != FREE).fold(0_u128, |sum, place| sum.wrapping_add(*place));
+        (self.hasher.key(), sum)
+    }
+
     /// An empty set under the same key, whose entries can be [moved](Self::append) here.
     pub(super) fn sibling(&self) -> Self {
         Self { hasher: self.hasher, partitions: (0..PARTITIONS).map(|_| Partition::default()).collect(), len: 0 }

@@ -1,0 +1,93 @@
+//! What a journal says, in one place.
+
+use std::collections::BTreeMap;
+
+use crate::ledger::LedgerRow;
+use crate::writer::{Content, DurablePart, Entry, ObjectName, SequenceReason, WholeObject};
+
+/// Rows by type; `None`: resources of no known type.
+pub(super) type Rows = Vec<(Option<Content>, LedgerRow)>;
+
+/// What a journal says of a job.
+#[derive(Debug, Default)]
+pub(super) struct Replayed {
+    /// Names and versions of the ranges, in order.
+    pub(super) plan: Vec<(String, Option<String>)>,
+    /// Objects by content and sequence.
+    pub(super) objects: BTreeMap<Content, BTreeMap<u32, ObjectState>>,
+    /// Ends of ranges that were noted, in order, with the rows that had changed.
+    pub(super) range_ends: Vec<(String, Rows)>,
+}
+
+/// What is known of one object.
+#[derive(Debug, Default)]
+pub(super) struct ObjectState {
+    pub(super) reason: Option<SequenceReason>,
+    pub(super) upload_id: Option<String>,
+    pub(super) parts: BTreeMap<u32, DurablePart>,
+    pub(super) whole: Option<WholeObject>,
+    pub(super) is_closed: bool,
+}
+
+impl ObjectState {
+    /// The longest row of parts without a hole.
+    pub(super) fn unbroken(&self) -> Vec<DurablePart> {
+        let numbered = (1..).zip(self.parts.values());
+        numbered.take_while(|(number, part)| *number == part.number).map(|(_, part)| part.clone()).collect()
+    }
+}
+
+impl Replayed {
+    pub(super) fn of(entries: impl IntoIterator<Item = Entry>) -> Self {
+        let mut replayed = Self::default();
+        for entry in entries {
+            replayed.take(entry);
+        }
+        replayed
+    }
+
+    fn take(&mut self, entry: Entry) {
+        match entry {
+            Entry::Plan { ranges } => self.plan = ranges,
+            // The object begins again, whatever was there of it.
+            Entry::Begun { object, reason, upload_id } => {
+                let begun = ObjectState { reason: Some(reason), upload_id: Some(upload_id), ..ObjectState::default() };
+                *self.object(object) = begun;
+            }
+            Entry::Part { object, part } => {
+                self.object(object).parts.insert(part.number, part);
+            }
+            Entry::Resumed { object, parts } => {
+                let state = self.object(object);
+                state.parts.retain(|number, _| *number <= parts);
+                state.whole = None;
+            }
+            Entry::Closing { object, whole } => {
+                let state = self.object(object);
+                state.reason = Some(whole.reason);
+                state.whole = Some(whole);
+            }
+            Entry::Closed { object } => self.object(object).is_closed = true,
+            Entry::Gone { object } => {
+                if let Some(objects) = self.objects.get_mut(&object.content) {
+                    objects.remove(&object.sequence);
+                }
+            }
+            Entry::RangeEnd { range, rows } => self.range_ends.push((range, rows)),
+        }
+    }
+
+    fn object(&mut self, ObjectName { content, sequence }: ObjectName) -> &mut ObjectState {
+        self.objects.entry(content).or_default().entry(sequence).or_default()
+    }
+}
+
+/// Bytes that a journal knows to be durable.
+pub(in super::super) fn durable_bytes(entries: &[Entry]) -> u64 {
+    let replayed = Replayed::of(entries.iter().cloned());
+    let of_object = |object: &ObjectState| match &object.whole {
+        Some(whole) if object.is_closed => whole.crc.length_bytes(),
+        _ => object.parts.values().map(|part| part.crc.length_bytes()).sum(),
+    };
+    replayed.objects.values().flat_map(BTreeMap::values).map(of_object).sum()
+}

@@ -1,0 +1,1 @@
+//! Journals made up, and what is read again.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use fhir_export::fhir::ResourceType;
-use fhir_export::resource::{Compartment, DefectKind, LastUpdated, References, ScanPlan, scan};
+use fhir_export::resource::{Compartment, Defect, DefectKind, LastUpdated, References, ScanPlan, Validation, scan};
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -33,19 +33,11 @@ pub fn scan_line(line: &[u8]) {
     }
     let mut references = References::new();
     for plan in [&*PLAN, &ScanPlan::default()] {
-        let found = scan(line, plan, &mut references).map(|facts| Learned {
-            resource_type: facts.resource_type.into_owned(),
-            id: facts.id.map(String::from),
-            last_updated: match facts.last_updated {
-                LastUpdated::Missing => None,
-                LastUpdated::NotText => Some(None),
-                LastUpdated::Text(text) => Some(Some(text.into_owned())),
-            },
-            references: sorted(references.iter().map(str::to_owned).collect()),
-        });
+        let found = learned(line, plan, &mut references);
         if let Err(defect) = &found {
             assert!(defect.offset <= line.len() && references.is_empty(), "{defect}");
         }
+        check_structure(line, plan, &found);
         let depth = depth(line);
         if depth > ORACLE_DEEPEST {
             assert!(found.is_err(), "nested {depth} deep");
@@ -63,6 +55,49 @@ pub fn scan_line(line: &[u8]) {
             }
         }
     }
+}
+
+fn learned(line: &[u8], plan: &ScanPlan, references: &mut References) -> Result<Learned, Defect> {
+    scan(line, plan, references).map(|facts| Learned {
+        resource_type: facts.resource_type.into_owned(),
+        id: facts.id.map(String::from),
+        last_updated: match facts.last_updated {
+            LastUpdated::Missing => None,
+            LastUpdated::NotText => Some(None),
+            LastUpdated::Text(text) => Some(Some(text.into_owned())),
+        },
+        references: sorted(references.iter().map(str::to_owned).collect()),
+    })
+}
+
+/// The structural check finds the same in what is valid, tells the same of what it refuses, and takes nothing whose
+/// strings and brackets aren't closed.
+fn check_structure(line: &[u8], plan: &ScanPlan, full: &Result<Learned, Defect>) {
+    let mut plan = plan.clone();
+    plan.validation = Validation::Structure;
+    let found = learned(line, &plan, &mut References::new());
+    if full.is_ok() || found.is_err() {
+        assert_eq!(&found, full);
+    } else {
+        assert!(std::str::from_utf8(line).is_ok() && is_closed(line), "only the structural check takes it");
+    }
+}
+
+/// Whether the line is one object by its strings and brackets alone.
+fn is_closed(line: &[u8]) -> bool {
+    let (mut open, mut in_string, mut escaped) = (Vec::new(), false, false);
+    for byte in line.trim_ascii() {
+        match byte {
+            0..0x20 if in_string => return false,
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => open.push(*byte),
+            b'}' | b']' if !in_string && open.pop() != Some(if *byte == b'}' { b'{' } else { b'[' }) => return false,
+            _ => {}
+        }
+    }
+    open.is_empty() && !in_string
 }
 
 fn sorted(mut texts: Vec<String>) -> Vec<String> {

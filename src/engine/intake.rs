@@ -106,7 +106,7 @@ impl Ranges {
                     fan_out.too_long(name, origin, length_bytes, self.intake.line_limit_bytes).await?;
                 }
             }
-            reporter.tick(&fan_out.books, self.intake.sieve.types());
+            reporter.tick(&fan_out.books, &self.intake.sieve);
         }
         self.end_of(index, name, fan_out).await
     }

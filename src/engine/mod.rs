@@ -31,6 +31,7 @@ use crate::error::{Error, Result};
 use crate::fhir::ResourceType;
 use crate::filter::Filter;
 use crate::ledger::{Books, LedgerRow, Slot};
+use crate::resource::Validation;
 use crate::source::{Range, Snapshot};
 use crate::writer::{Activity, Ending, ObjectOutcome, Writers};
 use fan_out::FanOut;
@@ -60,6 +61,7 @@ pub(crate) struct Engine {
     pub(crate) budget: Budget,
     pub(crate) cpu: CpuPool,
     pub(crate) limits: Limits,
+    pub(crate) validation: Validation,
     pub(crate) on_bad: OnBad,
     /// Ends the job's reading when it is cancelled.
     pub(crate) halt: CancellationToken,
@@ -94,7 +96,7 @@ impl Engine {
     /// # Cancellation
     /// Must be polled to its end; `halt` ends it soon.
     pub(crate) async fn run(self) -> (FannedOut, Result<()>) {
-        let sieve = Arc::new(Sieve::new(self.filter));
+        let sieve = Arc::new(Sieve::new(self.filter, self.validation));
         let buffers = Buffers::default();
         let intake = Arc::new(Intake {
             read: self.budget.read.clone(),
@@ -122,7 +124,7 @@ impl Engine {
         if ran.is_ok() {
             fan_out.begin_epilogue(count);
         }
-        reporter.publish(&fan_out.books, sieve.types());
+        reporter.publish(&fan_out.books, &sieve);
         (FannedOut { fan_out, sieve }, ran)
     }
 }

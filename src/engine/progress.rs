@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::sift::Sieve;
 use crate::fhir::ResourceType;
-use crate::ledger::{Books, LedgerRow, TypeTable};
+use crate::ledger::{Books, LedgerRow};
 use crate::writer::{Activity, WaitsFor};
 
 /// Least time between two reports.
@@ -23,6 +24,9 @@ pub struct Progress {
     pub ranges_done: usize,
     /// Ranges there are.
     pub ranges: usize,
+    /// Lines so far that had to be gone through byte by byte (see [`Facts::slow`](crate::resource::Facts)), those of
+    /// blocks read ahead included.
+    pub slow_lines: u64,
     /// How long the job has waited for what.
     pub waited: Waited,
 }
@@ -82,7 +86,7 @@ impl Reporter {
     }
 
     /// Reports if it is time to.
-    pub(super) fn tick(&mut self, books: &Books, types: &TypeTable) {
+    pub(super) fn tick(&mut self, books: &Books, sieve: &Sieve) {
         let now = Instant::now();
         let since = self.last.map(|last| now.duration_since(last));
         if since.is_some_and(|since| since < PERIOD) {
@@ -90,7 +94,7 @@ impl Reporter {
         }
         self.last = Some(now);
         self.find_bottleneck(since.unwrap_or_default());
-        self.publish(books, types);
+        self.publish(books, sieve);
     }
 
     fn find_bottleneck(&mut self, since: Duration) {
@@ -101,8 +105,9 @@ impl Reporter {
     }
 
     /// Reports.
-    pub(super) fn publish(&self, books: &Books, types: &TypeTable) {
-        let mut rows: Vec<TypeProgress> = types
+    pub(super) fn publish(&self, books: &Books, sieve: &Sieve) {
+        let mut rows: Vec<TypeProgress> = sieve
+            .types()
             .all()
             .into_iter()
             .map(|(slot, resource_type)| TypeProgress { resource_type, row: books.row(slot) })
@@ -115,6 +120,7 @@ impl Reporter {
             ranges_done: self.ranges_done,
             ranges: self.ranges,
             waited: Waited { source, cpu, store, bottleneck: self.bottleneck },
+            slow_lines: sieve.slow_lines(),
         });
     }
 }

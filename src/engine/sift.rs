@@ -4,6 +4,7 @@
 //! same type and fate are one run, so that whole blocks can be handed on as they are.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::block::{Block, Shape};
 use crate::budget::Permit;
@@ -11,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::ResourceType;
 use crate::filter::{Filter, Judgement, Verdict};
 use crate::ledger::{Exclusion, Notes, Origin, Slot, TypeTable};
-use crate::resource::{Defect, Facts, Lines, References, ScanPlan, scan};
+use crate::resource::{Defect, Facts, Lines, References, ScanPlan, Validation, scan};
 use crate::scope::{Fingerprint, Question};
 
 /// Lines whose look-ups are made together.
@@ -23,6 +24,7 @@ pub(super) struct Sieve {
     filter: Filter,
     plan: ScanPlan,
     types: TypeTable,
+    slow_lines: AtomicU64,
 }
 
 /// Neighbouring lines of one type and one fate.
@@ -91,12 +93,17 @@ pub(super) struct SiftedBlock {
 }
 
 impl Sieve {
-    pub(super) fn new(filter: Filter) -> Self {
-        Self { plan: filter.scan_plan(), filter, types: TypeTable::default() }
+    pub(super) fn new(filter: Filter, validation: Validation) -> Self {
+        Self { plan: filter.scan_plan(validation), filter, types: TypeTable::default(), slow_lines: AtomicU64::new(0) }
     }
 
     pub(super) const fn types(&self) -> &TypeTable {
         &self.types
+    }
+
+    /// How many lines had to be gone through byte by byte.
+    pub(super) fn slow_lines(&self) -> u64 {
+        self.slow_lines.load(Ordering::Relaxed)
     }
 
     /// Judges every line of a block; a line of more than `line_limit_bytes` isn't looked at.
@@ -113,6 +120,7 @@ impl Sieve {
             runs: Vec::new(),
             last_type: None,
             deferred: Deferred::default(),
+            slow_lines: 0,
         };
         match shape {
             Shape::Lines => sifting.lines(&mut memory)?,
@@ -126,6 +134,7 @@ impl Sieve {
             }
         }
         sifting.settle_deferred();
+        self.slow_lines.fetch_add(sifting.slow_lines, Ordering::Relaxed);
         Ok(SiftedBlock { runs: sifting.runs, memory, permit, origin })
     }
 }
@@ -139,6 +148,7 @@ struct Sifting<'s> {
     /// The type of the line before: mostly that of the next one too.
     last_type: Option<(ResourceType, Slot)>,
     deferred: Deferred,
+    slow_lines: u64,
 }
 
 /// Lines whose fate hangs on look-ups that are made together.
@@ -184,7 +194,10 @@ impl Sifting<'_> {
         let body = memory.get(body).unwrap_or_default();
         let mut references = std::mem::take(&mut self.references);
         let (slot, judged) = match scan(body, &self.sieve.plan, &mut references) {
-            Ok(facts) => self.judge(&facts, &references, body, deleted, &mut notes)?,
+            Ok(facts) => {
+                self.slow_lines += u64::from(facts.slow);
+                self.judge(&facts, &references, body, deleted, &mut notes)?
+            }
             Err(defect) => (Slot::UNKNOWN, Judged::Fate(Sifted::Quarantine(Reason::Defect(defect)))),
         };
         self.references = references;

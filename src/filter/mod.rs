@@ -14,7 +14,7 @@ pub use policy::{Candidate, Policy};
 use crate::fhir::{Instant, ResourceType};
 use crate::ledger::{Exclusion, Notes};
 use crate::resource::reference::BaseUrls;
-use crate::resource::{Compartment, Facts, LastUpdated, References, ScanPlan};
+use crate::resource::{Compartment, Facts, LastUpdated, References, ScanPlan, Validation};
 use crate::scope::{Fingerprint, Question, Scope};
 
 /// What a job keeps.
@@ -96,13 +96,14 @@ impl Filter {
         Self { types, since, until, transaction_time, after_t, scope, compartment, base_urls, policy }
     }
 
-    /// What the scan must learn of each resource for this filter.
+    /// What the scan must learn of each resource for this filter, checking it as far as `validation` says.
     #[must_use]
-    pub fn scan_plan(&self) -> ScanPlan {
-        match self.scope {
-            Scope::Everything => ScanPlan::default(),
-            Scope::AnyPatient | Scope::Cohort(_) => ScanPlan { compartment: Some(Arc::clone(&self.compartment)) },
-        }
+    pub fn scan_plan(&self, validation: Validation) -> ScanPlan {
+        let compartment = match self.scope {
+            Scope::Everything => None,
+            Scope::AnyPatient | Scope::Cohort(_) => Some(Arc::clone(&self.compartment)),
+        };
+        ScanPlan { compartment, validation }
     }
 
     /// Whether a type was asked for.

@@ -11,8 +11,8 @@ use crate::engine::OnBad;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Policy;
 use crate::request::DatastoreId;
-use crate::resource::Compartment;
 use crate::resource::reference::BaseUrls;
+use crate::resource::{Compartment, Validation};
 use crate::writer::{Compression, Layout, MEMBER_BYTES, PartSizing, Split};
 
 /// Largest line limit by default, in bytes.
@@ -63,6 +63,8 @@ pub struct Config {
     pub spill_folder: PathBuf,
     /// Most bytes that are spilled at a time; 4 GiB by default.
     pub spill_limit_bytes: u64,
+    /// How much of each line is checked; the full grammar of JSON by default.
+    pub validation: Validation,
     /// What becomes of resources that aren't understood; quarantine by default.
     pub on_bad: OnBad,
     /// What becomes of a cancelled job's objects; sealed by default.
@@ -107,6 +109,7 @@ impl Default for Config {
             member_bytes: MEMBER_BYTES,
             spill_folder: std::env::temp_dir(),
             spill_limit_bytes: 4 << 30,
+            validation: Validation::Full,
             on_bad: OnBad::Quarantine,
             on_cancel: OnCancel::Seal,
             seal_timeout: Duration::from_secs(30),

@@ -37,5 +37,6 @@ pub use verify::{Duplicates, ObjectCheck, Problem, SeenAgain, VerifyOptions, Ver
 // What the settings and reports of a job are made of, for those who see no more of the crate than jobs and requests.
 pub use crate::engine::{OnBad, Progress, TypeProgress, Waited};
 pub use crate::ledger::{Count, Exclusion, LedgerRow};
+pub use crate::resource::Validation;
 pub use crate::resource::reference::BaseUrls;
 pub use crate::writer::{Compression, Layout, Split, WaitsFor};

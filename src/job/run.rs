@@ -287,6 +287,7 @@ impl Job {
                 line_limit_bytes: self.config.line_limit_bytes(),
                 read_ahead: self.config.read_ahead,
             },
+            validation: self.config.validation,
             on_bad: self.config.on_bad,
             halt: self.shared.halt.clone(),
             progress: self.shared.progress.clone(),

@@ -10,6 +10,7 @@ use super::state::JobState;
 use crate::fhir::ResourceType;
 use crate::ledger::LedgerRow;
 use crate::request::TypeSelection;
+use crate::resource::Validation;
 use crate::scope::Scope;
 use crate::writer::Content;
 
@@ -47,7 +48,7 @@ impl Job {
                 cohort: self.cohort(opened, closed),
                 skipped: opened.plan.skipped.iter().map(|range| range.name.clone()).collect(),
                 durable_at_cancel: self.durable_at_cancel(),
-                warnings: warnings(opened, closed),
+                warnings: self.warnings(opened, closed),
             },
         }
     }
@@ -86,9 +87,19 @@ impl Job {
         });
         Some(of_types.collect())
     }
+
+    /// What a reader of the output should know.
+    fn warnings(&self, opened: &Opened, closed: &Closed) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.config.validation == Validation::Structure {
+            warnings.push("the grammar of JSON was checked only as far as brackets, strings and UTF-8".to_owned());
+        }
+        warnings.extend(warnings_about_data(opened, closed));
+        warnings
+    }
 }
 
-fn warnings(opened: &Opened, closed: &Closed) -> Vec<String> {
+fn warnings_about_data(opened: &Opened, closed: &Closed) -> Vec<String> {
     let mut warnings = opened.warnings.clone();
     if let Scope::Cohort(cohort) = &opened.scope {
         warnings.extend(cohort.report.warnings.iter().cloned());

@@ -14,8 +14,9 @@ pub struct Facts<'l> {
     pub id: Option<Cow<'l, str>>,
     /// `meta.lastUpdated`.
     pub last_updated: LastUpdated<'l>,
-    /// Whether the line had to be gone through twice, because its `resourceType` was given more than once or after
-    /// very many other members. The facts are the same; it only took longer.
+    /// Whether the line had to be gone through byte by byte, or twice: because a name or its type is written with
+    /// escapes, a member that counts comes twice, it is nested deeper than 62 levels, or its type comes after very many
+    /// other members. The facts are the same; it only took longer.
     pub slow: bool,
 }
 

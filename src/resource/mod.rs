@@ -7,7 +7,7 @@
 //! # Example
 //! ```
 //! use std::sync::Arc;
-//! use fhir_export::resource::{Compartment, Lines, References, ScanPlan, scan};
+//! use fhir_export::resource::{Compartment, Lines, References, ScanPlan, Validation, scan};
 //!
 //! let block = b"{\"resourceType\":\"Observation\",\"id\":\"1\",\"subject\":{\"reference\":\"Patient/7\"}}\r\n";
 //! let plan = ScanPlan::with_references(Arc::new(Compartment::r4_patient()));
@@ -33,4 +33,4 @@ pub use compartment::Compartment;
 pub use defect::{Defect, DefectKind};
 pub use facts::{Facts, LastUpdated};
 pub use lines::{Line, Lines};
-pub use scan::{References, ScanPlan, scan};
+pub use scan::{References, ScanPlan, Validation, scan};

@@ -56,6 +56,21 @@ fn assert_as_naive(arguments: &[&str], request: &NaiveRequest) {
 #[test]
 fn everything_of_a_folder_comes_out_as_it_is() {
     assert_as_naive(&[], &NaiveRequest::new(Level::System));
+    assert_as_naive(&["--validate", "structure"], &NaiveRequest::new(Level::System));
+    assert_as_naive(&["--validate", "structure", "--level", "patient"], &NaiveRequest::new(Level::Patient));
+}
+
+#[test]
+fn what_the_structural_check_lets_pass_is_exported_and_the_manifest_warns() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, to) = (folder.path().join("in.ndjson"), folder.path().join("out"));
+    let line = "{\"resourceType\":\"Basic\",\"id\":\"1\" \"code\":nul}\n";
+    fs::write(&source, line).unwrap();
+    run(&source, &to.join("full"), &[]).assert_exit(3);
+    run(&source, &to.join("structure"), &["--validate", "structure"]).assert_exit(0);
+    assert_eq!(exported(&to.join("structure"))["Basic"], line.as_bytes());
+    let warnings = &manifest_in(&to.join("structure"))["extension"]["warnings"];
+    assert!(warnings[0].as_str().unwrap().contains("grammar of JSON"), "{warnings}");
 }
 
 #[test]

@@ -109,6 +109,11 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What happens")]
 pub(crate) struct BehaviourArgs {
+    /// How much of each line is checked: full (all of JSON's grammar) or structure (brackets, quotes, UTF-8, control
+    /// characters; faster)
+    #[arg(long, value_name = "LEVEL", default_value = "full")]
+    pub(crate) validate: String,
+
     /// What isn't a resource: quarantine (report it and go on) or fail (stop at the first)
     #[arg(long, value_name = "WAY", default_value = "quarantine")]
     pub(crate) on_bad: String,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fhir_export::destination::open as destination;
-use fhir_export::job::{BaseUrls, Compression, Config, Layout, OnBad, OnCancel, Split, VerifyOptions};
+use fhir_export::job::{BaseUrls, Compression, Config, Layout, OnBad, OnCancel, Split, Validation, VerifyOptions};
 use fhir_export::request::{CommandLine, DatastoreId, Draft, ExportRequest};
 use fhir_export::source::ndjson::NdjsonSource;
 use fhir_export::source::open as source;
@@ -103,6 +103,8 @@ fn config(faults: &mut Faults, args: &RunArgs) -> Option<Config> {
     let behaviour = &args.behaviour;
     let on_bad = [("quarantine", OnBad::Quarantine), ("fail", OnBad::Fail)];
     set(&mut config.on_bad, choice(faults, "--on-bad", &behaviour.on_bad, &on_bad));
+    let validation = [("full", Validation::Full), ("structure", Validation::Structure)];
+    set(&mut config.validation, choice(faults, "--validate", &behaviour.validate, &validation));
     let on_cancel = [("seal", OnCancel::Seal), ("discard", OnCancel::Discard)];
     set(&mut config.on_cancel, choice(faults, "--on-cancel", &behaviour.on_cancel, &on_cancel));
     set(&mut config.seal_timeout, seconds(faults, "--seal-timeout", &behaviour.seal_timeout));

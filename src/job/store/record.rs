@@ -9,6 +9,7 @@ use crate::engine::OnBad;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::{Instant, ResourceType};
 use crate::request::{DatastoreId, ExportRequest, JobId, Level, Period, TimeBound, TypeSelection};
+use crate::resource::Validation;
 use crate::resource::reference::BaseUrls;
 use crate::writer::{Compression, Layout, Split};
 
@@ -85,6 +86,9 @@ pub struct Settings {
     pub line_limit_bytes: u64,
     /// Whether what isn't understood ends the job.
     pub fail_on_bad: bool,
+    /// Whether the grammar of JSON is checked only as far as brackets, strings and UTF-8.
+    #[serde(default)]
+    pub structure_only: bool,
     /// Whether a cancelled job is discarded.
     pub discard_on_cancel: bool,
     /// The source's own bases.
@@ -107,6 +111,7 @@ impl Settings {
             budget_bytes: config.budget_bytes as u64,
             line_limit_bytes: config.line_limit_bytes() as u64,
             fail_on_bad: config.on_bad == OnBad::Fail,
+            structure_only: config.validation == Validation::Structure,
             discard_on_cancel: config.on_cancel == OnCancel::Discard,
             base_urls: config.base_urls.iter().collect(),
             datastore_id: config.datastore_id.as_ref().map(ToString::to_string),
@@ -125,6 +130,7 @@ impl Settings {
         config.budget_bytes = size(self.budget_bytes)?;
         config.line_limit_bytes = Some(size(self.line_limit_bytes)?);
         config.on_bad = if self.fail_on_bad { OnBad::Fail } else { OnBad::Quarantine };
+        config.validation = if self.structure_only { Validation::Structure } else { Validation::Full };
         config.on_cancel = if self.discard_on_cancel { OnCancel::Discard } else { OnCancel::Seal };
         config.base_urls = BaseUrls::new(&self.base_urls)?;
         config.datastore_id = self.datastore_id.as_deref().map(DatastoreId::new).transpose()?;

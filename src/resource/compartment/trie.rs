@@ -15,6 +15,7 @@ pub(in crate::resource) type NodeId = usize;
 #[derive(Clone, Debug, Default)]
 pub(in crate::resource) struct Node {
     is_reference: bool,
+    name_lengths: u64,
     children: Vec<Child>,
 }
 
@@ -46,6 +47,7 @@ impl Trie {
         }
         let node = self.add_root();
         if let Some(parent) = self.nodes.get_mut(parent) {
+            parent.name_lengths |= 1 << name.len().min(63);
             parent.children.push(Child { name: Box::from(name.as_bytes()), node });
         }
         node
@@ -56,6 +58,12 @@ impl Trie {
     pub(in crate::resource) fn child(&self, parent: NodeId, name: &[u8]) -> Option<(usize, NodeId)> {
         let children = &self.nodes.get(parent)?.children;
         children.iter().enumerate().find(|(_, child)| *child.name == *name).map(|(place, child)| (place, child.node))
+    }
+
+    /// How long the names of the children are: one bit a length, the last one for 63 and more.
+    #[inline]
+    pub(in crate::resource) fn name_lengths(&self, node: NodeId) -> u64 {
+        self.nodes.get(node).map_or(0, |node| node.name_lengths)
     }
 
     /// Whether a string here is the text of a reference.

@@ -113,7 +113,7 @@ impl<'l> Cursor<'l> {
     }
 
     /// Passes over a number, `true`, `false` or `null`.
-    fn skip_scalar(&mut self) -> Result<(), Broken> {
+    pub(super) fn skip_scalar(&mut self) -> Result<(), Broken> {
         match self.peek() {
             Some(b'-' | b'0'..=b'9') => self.skip_number(),
             Some(b't') => self.skip_literal(b"true"),

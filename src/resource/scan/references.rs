@@ -1,10 +1,15 @@
 //! The buffer that a scan puts references into.
 
+use std::str::Utf8Error;
+
 use super::string::{StringSpan, unescape_into};
 use super::walk::Scratch;
 
 /// What the buffers may keep for the next line, in bytes: a Group of a million members must not pin its size.
 const KEPT_BYTES: usize = 1 << 20;
+
+/// How many texts wait at most for the line to be checked for UTF-8.
+const LATER_LIMIT: usize = 256;
 
 /// The reference texts that the last scan found.
 ///
@@ -57,6 +62,8 @@ pub(super) struct Texts {
     text: String,
     spans: Vec<Span>,
     any_dropped: bool,
+    /// Found, but not yet known to be UTF-8.
+    later: Vec<StringSpan>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -78,14 +85,50 @@ impl Texts {
         self.spans.clear();
         self.spans.shrink_to(KEPT_BYTES / size_of::<Span>());
         self.any_dropped = false;
+        self.later.clear();
+    }
+
+    /// Takes a text of a line that is still to be checked for UTF-8. [`push_rest`](Self::push_rest) has to follow.
+    #[inline]
+    pub(super) fn push_later(&mut self, string: StringSpan, line: &[u8]) -> Result<(), Utf8Error> {
+        if self.later.len() >= LATER_LIMIT {
+            self.push_checked(line)?;
+        }
+        self.later.push(string);
+        Ok(())
+    }
+
+    /// Takes what [`push_later`](Self::push_later) was given, now that the line is known to be UTF-8.
+    #[inline]
+    pub(super) fn push_rest(&mut self, line: &str) {
+        for index in 0..self.later.len() {
+            if let Some(&string) = self.later.get(index) {
+                self.push(string, line);
+            }
+        }
+        self.later.clear();
+    }
+
+    fn push_checked(&mut self, line: &[u8]) -> Result<(), Utf8Error> {
+        for index in 0..self.later.len() {
+            let Some(&string) = self.later.get(index) else { break };
+            let raw = std::str::from_utf8(line.get(string.start..string.end).unwrap_or_default())?;
+            self.push_raw(raw, string.escaped);
+        }
+        self.later.clear();
+        Ok(())
     }
 
     pub(super) fn push(&mut self, string: StringSpan, line: &str) {
+        self.push_raw(string.raw(line), string.escaped);
+    }
+
+    fn push_raw(&mut self, raw: &str, escaped: bool) {
         let start = self.text.len();
-        if string.escaped {
-            unescape_into(string.raw(line), &mut self.text);
+        if escaped {
+            unescape_into(raw, &mut self.text);
         } else {
-            self.text.push_str(string.raw(line));
+            self.text.push_str(raw);
         }
         self.spans.push(Span { start, end: self.text.len(), dropped: false });
     }

@@ -3,3 +3,4 @@
 mod differential;
 mod grammar;
 mod rules;
+mod validation;

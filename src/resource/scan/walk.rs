@@ -1,5 +1,6 @@
 //! Walks down to the members that facts come from and passes over all others.
 
+use super::blocks;
 use super::grammar::{Broken, Cursor, DEPTH_LIMIT, after_value};
 use super::references::Texts;
 use super::string::{StringSpan, unescape_into};
@@ -7,7 +8,7 @@ use crate::resource::compartment::{Compartment, NodeId};
 use crate::resource::defect::{Defect, DefectKind};
 
 /// How many members before the `resourceType` are remembered for when the type is known.
-const EARLY_LIMIT: usize = 256;
+pub(super) const EARLY_LIMIT: usize = 256;
 
 /// What the buffer of an unescaped name may keep, in bytes.
 const NAME_KEPT_BYTES: usize = 1024;
@@ -17,8 +18,10 @@ const NAME_KEPT_BYTES: usize = 1024;
 pub(super) struct Scratch {
     frames: Vec<Frame>,
     seen: Vec<Seen>,
-    early: Vec<Early>,
+    pub(super) early: Vec<Early>,
     name: String,
+    /// The frames of the way by blocks.
+    pub(super) tracked: Vec<blocks::Frame>,
 }
 
 /// An object or array that is being walked, as opposed to passed over.
@@ -51,9 +54,9 @@ struct Seen {
 
 /// A member of the resource that came before its type.
 #[derive(Clone, Copy, Debug)]
-struct Early {
-    name: StringSpan,
-    value_at: usize,
+pub(super) struct Early {
+    pub(super) name: StringSpan,
+    pub(super) value_at: usize,
 }
 
 /// A member that was looked for.
@@ -115,6 +118,19 @@ impl<'l, 'w> Walk<'l, 'w> {
         let cursor = Cursor::new(line.as_bytes());
         let found = Found::default();
         Self { line, cursor, compartment, type_is_open, found, walk_again: false, scratch, texts }
+    }
+
+    /// Walks nothing but the members that an earlier pass remembered, from this node down.
+    pub(super) fn run_early(
+        line: &'l str,
+        (compartment, root): (&'w Compartment, NodeId),
+        scratch: &'w mut Scratch,
+        texts: &'w mut Texts,
+    ) -> Result<(), Defect> {
+        let early = std::mem::take(&mut scratch.early);
+        let mut walk = Walk::new(line, Paths::From(compartment, root), scratch, texts);
+        walk.scratch.early = early;
+        walk.walk_early_members().map_err(|broken| walk.cursor.clone().into_defect(broken))
     }
 
     /// Goes through the whole line.

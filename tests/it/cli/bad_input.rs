@@ -63,11 +63,25 @@ fn bad_values_are_named_with_what_is_accepted() {
 
 #[test]
 fn all_that_is_wrong_is_told_at_once() {
-    let arguments =
-        ["--type", "Foo,Bar", "--since", "x", "--level", "y", "--memory", "z", "--compress", "zip", "--on-bad", "w"];
+    let arguments = [
+        "--type",
+        "Foo,Bar",
+        "--since",
+        "x",
+        "--level",
+        "y",
+        "--memory",
+        "z",
+        "--compress",
+        "zip",
+        "--on-bad",
+        "w",
+        "--validate",
+        "v",
+    ];
     let ended = assert_refused(Path::new("ftp://x"), &arguments, 2, &[]);
     let told = ended.stderr.lines().filter(|line| line.starts_with("fhir-export: error: ")).count();
-    assert_eq!(told, 8, "{}", ended.stderr);
+    assert_eq!(told, 9, "{}", ended.stderr);
     assert!(ended.stderr.ends_with("try 'fhir-export run --help'\n"), "{}", ended.stderr);
 }
 

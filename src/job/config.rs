@@ -10,13 +10,16 @@ use crate::clock::{self, Clock};
 use crate::engine::OnBad;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Policy;
-use crate::request::DatastoreId;
+use crate::request::{DatastoreId, JobId};
 use crate::resource::reference::BaseUrls;
 use crate::resource::{Compartment, Validation};
-use crate::writer::{Compression, Layout, MEMBER_BYTES, PartSizing, Split};
+use crate::writer::{Compression, Layout, MEMBER_BYTES, Naming, PartSizing, Split};
 
 /// Largest line limit by default, in bytes.
 const DEFAULT_LINE_LIMIT_BYTES: usize = 64 << 20;
+
+/// Name of the data store when the exporter has none.
+const DEFAULT_DATASTORE_ID: &str = "00000000000000000000000000000000";
 
 /// What happens to the objects of a job that is cancelled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -175,6 +178,12 @@ impl Config {
     #[expect(clippy::unused_self, reason = "tests set it")]
     pub(super) const fn member_bytes(&self) -> usize {
         MEMBER_BYTES
+    }
+
+    /// The names of a job's objects.
+    pub(super) fn naming(&self, job: &JobId) -> Naming {
+        let datastore_id = self.datastore_id.as_ref().map_or(DEFAULT_DATASTORE_ID, |id| id.as_str());
+        Naming::new(self.layout, datastore_id, job.as_str(), self.compression.suffix())
     }
 
     pub(super) fn part_sizing(&self) -> PartSizing {

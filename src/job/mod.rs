@@ -18,6 +18,7 @@ mod run;
 mod state;
 pub mod store;
 mod summary;
+mod sweep;
 mod tidy;
 mod verify;
 mod watchdog;
@@ -32,6 +33,7 @@ pub use state::JobState;
 #[cfg(feature = "sqlite")]
 pub use store::SqliteJobStore;
 pub use store::{CancelWish, JobRecord, JobStore, MemoryJobStore};
+pub use sweep::{SweepOptions, Swept, sweep};
 pub use verify::{Duplicates, ObjectCheck, Problem, SeenAgain, VerifyOptions, VerifyReport, verify};
 
 // What the settings and reports of a job are made of, for those who see no more of the crate than jobs and requests.

@@ -27,9 +27,6 @@ use crate::request::{ExportRequest, JobId, TypeSelection};
 use crate::source::{AfterTransactionTime, Source};
 use crate::writer::{Courier, Journal, Naming, ObjectReport, SpillArea, WriterSettings, Writers};
 
-/// Name of the data store when the exporter has none.
-const DEFAULT_DATASTORE_ID: &str = "00000000000000000000000000000000";
-
 /// How often the job store is asked whether the job is to be cancelled: well within the second that is promised.
 const HEARTBEAT: Duration = Duration::from_millis(400);
 
@@ -161,8 +158,7 @@ impl Job {
     }
 
     pub(super) fn naming(&self) -> Naming {
-        let datastore_id = self.config.datastore_id.as_ref().map_or(DEFAULT_DATASTORE_ID, |id| id.as_str());
-        Naming::new(self.config.layout, datastore_id, self.id().as_str(), self.config.compression.suffix())
+        self.config.naming(self.id())
     }
 
     /// Makes the record of a job that is new.

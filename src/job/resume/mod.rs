@@ -19,4 +19,4 @@ mod replay;
 mod tests;
 
 pub(super) use reconcile::{Progressed, reconcile};
-pub(super) use replay::durable_bytes;
+pub(super) use replay::{durable_bytes, open_uploads_of};

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::destination::ObjectKey;
+use crate::error::Result;
 use crate::ledger::LedgerRow;
-use crate::writer::{Content, DurablePart, Entry, ObjectName, SequenceReason, WholeObject};
+use crate::writer::{Content, DurablePart, Entry, Naming, ObjectName, SequenceReason, WholeObject};
 
 /// Rows by type; `None`: resources of no known type.
 pub(super) type Rows = Vec<(Option<Content>, LedgerRow)>;
@@ -90,4 +92,29 @@ pub(in super::super) fn durable_bytes(entries: &[Entry]) -> u64 {
         _ => object.parts.values().map(|part| part.crc.length_bytes()).sum(),
     };
     replayed.objects.values().flat_map(BTreeMap::values).map(of_object).sum()
+}
+
+/// Keys of what a job has begun or stored, by its journal.
+#[derive(Debug, Default)]
+pub(in super::super) struct Known {
+    /// Uploads that may be open, with their ids.
+    pub(in super::super) uploads: Vec<(ObjectKey, String)>,
+    /// Objects that may be visible.
+    pub(in super::super) objects: Vec<ObjectKey>,
+}
+
+/// What a job may have left, by its journal.
+pub(in super::super) fn open_uploads_of(entries: Vec<Entry>, naming: &Naming) -> Result<Known> {
+    let mut known = Known::default();
+    for (content, sequence) in Replayed::of(entries).objects {
+        for (number, state) in sequence {
+            let key = naming.object(&content, number)?;
+            match state.upload_id {
+                Some(upload_id) if !state.is_closed => known.uploads.push((key.clone(), upload_id)),
+                _ => {}
+            }
+            known.objects.push(key);
+        }
+    }
+    Ok(known)
 }

@@ -5,13 +5,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::super::config::{Config, OnCancel};
 use super::super::manifest::LedgerEntry;
 use super::super::state::JobState;
+use crate::clock;
 use crate::engine::OnBad;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::{Instant, ResourceType};
 use crate::request::{DatastoreId, ExportRequest, JobId, Level, Period, TimeBound, TypeSelection};
 use crate::resource::Validation;
 use crate::resource::reference::BaseUrls;
-use crate::writer::{Compression, Layout, Split};
+use crate::writer::{Compression, Layout, Naming, Split};
 
 /// Version of records and journals. A store refuses those of a newer one.
 pub const RECORD_FORMAT: u32 = 1;
@@ -69,6 +70,7 @@ pub struct JobRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "independent settings of two values, as they are stored")]
 pub struct Settings {
     /// The level of gzip; `None`: no compression.
     pub gzip_level: Option<u32>,
@@ -98,6 +100,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What becomes of the objects of a cancelled job.
+    #[must_use]
+    pub const fn on_cancel(&self) -> OnCancel {
+        if self.discard_on_cancel { OnCancel::Discard } else { OnCancel::Seal }
+    }
+
     pub(in super::super) fn of(config: &Config) -> Self {
         Self {
             gzip_level: match config.compression {
@@ -131,7 +139,7 @@ impl Settings {
         config.line_limit_bytes = Some(size(self.line_limit_bytes)?);
         config.on_bad = if self.fail_on_bad { OnBad::Fail } else { OnBad::Quarantine };
         config.validation = if self.structure_only { Validation::Structure } else { Validation::Full };
-        config.on_cancel = if self.discard_on_cancel { OnCancel::Discard } else { OnCancel::Seal };
+        config.on_cancel = self.on_cancel();
         config.base_urls = BaseUrls::new(&self.base_urls)?;
         config.datastore_id = self.datastore_id.as_deref().map(DatastoreId::new).transpose()?;
         config.check()?;
@@ -184,6 +192,13 @@ impl JobRecord {
         self.resumable
     }
 
+    /// How long ago the record was last written, in seconds; `None` if that can't be read.
+    #[must_use]
+    pub fn updated_seconds_ago(&self) -> Option<i64> {
+        let updated = Instant::parse(&self.updated).ok()?;
+        Some(clock::system().now().unix_seconds() - updated.unix_seconds())
+    }
+
     /// Counts another attempt, and whether those before it were in vain.
     pub(in super::super) fn begin_attempt(&mut self, durable_bytes: u64) {
         self.fruitless_attempts = if durable_bytes > self.durable_bytes { 0 } else { self.fruitless_attempts + 1 };
@@ -210,6 +225,11 @@ impl JobRecord {
         };
         let period = Period::new(bound(&self.since)?, bound(&self.until)?)?;
         Ok(ExportRequest::new(Level::parse(&self.level)?).with_types(types).with_period(period))
+    }
+
+    /// The names of the job's objects.
+    pub(in super::super) fn naming(&self) -> Result<Naming> {
+        Ok(self.settings.over(&Config::default())?.naming(&self.id))
     }
 
     /// The transaction time T, once the snapshot was opened.

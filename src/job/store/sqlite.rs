@@ -297,9 +297,10 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
     let number = |connection: &Connection, name: &str| {
         connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(failed)
     };
-    let (application, version) = (number(connection, "application_id")?, number(connection, "user_version")?);
+    // First of all: the rest is set in the same transaction, by another process perhaps.
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
+    let (application, version) = (number(connection, "application_id")?, number(connection, "user_version")?);
     if tables > 0 && application != APPLICATION_ID {
         return Err(Error::new(ErrorKind::InvalidConfig, "the file is no store of jobs").with("path", path.display()));
     }

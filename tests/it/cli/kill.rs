@@ -203,7 +203,7 @@ fn kill_and_compare(way: &Way<'_>, seed: u64) {
     let (mut interrupted, mut twice) = (0, 0);
     for number in 1..=rounds() {
         let round = Round::new(way, number);
-        let first = moments.within(time);
+        let first = moments.within(time.mul_f64(0.8));
         let mut note = format!("killed after {first:?}");
         if !killed(&mut round.run(), first) {
             continue;

@@ -98,6 +98,7 @@ fn main() {
             (64 << 20, "7 types", &seven, speed.job_bytes),
             (256 << 20, "7 types", &seven, speed.job_bytes),
             (64 << 20, "150 types", &many, speed.job_bytes_of_many),
+            (256 << 20, "150 types", &many, speed.job_bytes_of_many),
         ] {
             let name = format!("backpressure {}, {types}, {} MiB", speed.name, budget >> 20);
             if selection.wants(&name) {

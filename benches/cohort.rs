@@ -3,19 +3,22 @@
 mod support;
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
-use fhir_export::fhir::Instant;
+use fhir_export::fhir;
 use fhir_export::resource::reference::BaseUrls;
 use fhir_export::scope::{PatientSet, resolve_cohort};
 use fhir_export::source::Source;
-use support::{Hospital, Machine, RepeatedSource, runtime};
+use support::{Hospital, Machine, RepeatedSource, Selection, runtime};
 
 const KEY: [u8; 16] = *b"a key of sixteen";
 
 /// How many ids are asked for in one go.
 const ASKED: usize = 4096;
+
+/// How many are looked up together: as many as the engine defers.
+const TOGETHER: usize = 64;
 
 fn main() {
     Machine::describe();
@@ -28,6 +31,7 @@ fn main() {
     questions(&mut criterion);
     groups(&mut criterion);
     criterion.final_summary();
+    ten_million();
     Machine::load();
 }
 
@@ -57,24 +61,56 @@ fn inserts(criterion: &mut Criterion) {
 
 /// Half of what is asked for is in the set, in an order that no cache foresees; the ids themselves are at hand, as they
 /// are when a line was just scanned.
+struct Questions<M> {
+    id: M,
+    of: u64,
+    place: u64,
+}
+
+impl<M: Fn(u64) -> String> Questions<M> {
+    fn new(members: u64, id: M) -> Self {
+        Self { id, of: members * 2, place: 0 }
+    }
+
+    fn at_hand(&mut self, count: usize) -> Vec<String> {
+        let next = |_| {
+            self.place = (self.place + 1_299_709) % self.of;
+            (self.id)(self.place)
+        };
+        (0..count).map(next).collect()
+    }
+}
+
+fn one_by_one(set: &PatientSet, asked: &[String]) -> usize {
+    asked.iter().filter(|id| set.contains(black_box(id))).count()
+}
+
+fn together(set: &PatientSet, asked: &[String], held: &mut Vec<bool>) -> usize {
+    let count = |asked: &[String]| {
+        set.contain(asked.iter().map(String::as_str), held);
+        held.iter().filter(|held| **held).count()
+    };
+    asked.chunks(TOGETHER).map(count).sum()
+}
+
 fn questions(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("cohort contains");
     group.throughput(Throughput::Elements(ASKED as u64));
     for count in [10_000, 1_000_000] {
-        let ids = ids(count * 2);
-        let set = set_of(ids.get(..count).unwrap_or_default());
-        let mut place = 0;
-        let mut at_hand = || {
-            let next = |_| {
-                place = (place + 1_299_709) % ids.len();
-                ids.get(place).cloned().unwrap_or_default()
-            };
-            (0..ASKED).map(next).collect::<Vec<String>>()
-        };
-        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+        let set = set_of(&ids(count));
+        let mut questions = Questions::new(count as u64, support::uuid);
+        group.bench_function(BenchmarkId::new("one by one", count), |bencher| {
             bencher.iter_batched(
-                &mut at_hand,
-                |asked| asked.iter().filter(|id| set.contains(black_box(id))).count(),
+                || questions.at_hand(ASKED),
+                |asked| one_by_one(&set, &asked),
+                BatchSize::PerIteration,
+            );
+        });
+        let mut held = Vec::new();
+        group.bench_function(BenchmarkId::new("64 together", count), |bencher| {
+            bencher.iter_batched(
+                || questions.at_hand(ASKED),
+                |asked| together(&set, &asked, &mut held),
                 BatchSize::PerIteration,
             );
         });
@@ -89,7 +125,7 @@ fn groups(criterion: &mut Criterion) {
     let runtime = runtime();
     let line = Hospital::group("g", 10_000);
     let source = RepeatedSource::of(line.clone(), line.len() as u64);
-    let (now, bases) = (Instant::from_unix(1_900_000_000, 0), BaseUrls::default());
+    let (now, bases) = (fhir::Instant::from_unix(1_900_000_000, 0), BaseUrls::default());
     group.bench_function("Group of 10000", |bencher| {
         bencher.iter(|| {
             runtime.block_on(async {
@@ -99,4 +135,48 @@ fn groups(criterion: &mut Criterion) {
         });
     });
     group.finish();
+}
+
+/// The largest cohort that is promised: without criterion, because it takes seconds to fill.
+fn ten_million() {
+    let selection = Selection::from_arguments();
+    let name = "cohort of 10 million ids";
+    if !selection.wants(name) {
+        return;
+    }
+    let members = selection.pick(10_000_000_u64, 10_000);
+    let mut set = PatientSet::with_key(&KEY);
+    let begun = Instant::now();
+    for number in 0..members {
+        set.insert(&support::uuid(number));
+    }
+    let insert = begun.elapsed().as_nanos() as f64 / members as f64;
+    let mut questions = Questions::new(members, support::uuid);
+    let (mut one, mut batch, mut held) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..selection.pick(301, 3) {
+        let asked = questions.at_hand(ASKED);
+        one.push(nanoseconds_each(|| one_by_one(&set, &asked)));
+        let asked = questions.at_hand(ASKED);
+        batch.push(nanoseconds_each(|| together(&set, &asked, &mut held)));
+    }
+    support::row(
+        name,
+        &format_args!(
+            "{:.1} bytes an id; insert {insert:.0} ns with making the id; contains: one by one {:.0} ns, 64 together {:.0} ns",
+            set.memory_bytes() as f64 / members as f64,
+            median(one),
+            median(batch),
+        ),
+    );
+}
+
+fn nanoseconds_each(ask: impl FnOnce() -> usize) -> f64 {
+    let begun = Instant::now();
+    black_box(ask());
+    begun.elapsed().as_nanos() as f64 / ASKED as f64
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or_default()
 }

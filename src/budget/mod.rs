@@ -7,7 +7,7 @@
 mod buffers;
 mod pool;
 
-pub(crate) use buffers::Buffers;
+pub(crate) use buffers::{Buffers, Memory};
 pub use pool::{Permit, Pool, Turn};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -28,6 +28,8 @@ pub struct Budget {
     pub fill: Pool,
     /// Parts on their way to the store: three eighths.
     pub flight: Pool,
+    /// Idle memory, in the room that the pools leave.
+    pub(crate) buffers: Buffers,
 }
 
 impl Budget {
@@ -44,12 +46,9 @@ impl Budget {
         }
         let read = total_bytes / 4;
         let fill = total_bytes / 8 * 3;
-        Ok(Self {
-            total_bytes,
-            read: Pool::new(read),
-            fill: Pool::new(fill),
-            flight: Pool::new(total_bytes - read - fill),
-        })
+        let [read, fill, flight] = [read, fill, total_bytes - read - fill].map(Pool::new);
+        let buffers = Buffers::new([read.clone(), fill.clone(), flight.clone()]);
+        Ok(Self { total_bytes, read, fill, flight, buffers })
     }
 
     /// The whole budget, in bytes.

@@ -76,6 +76,8 @@ pub struct S3Options {
     checksum: PartChecksum,
     addressing: Addressing,
     signed_payload: Option<bool>,
+    /// Credentials are at hand and aren't asked for over the network.
+    has_credentials: bool,
 }
 
 impl fmt::Debug for S3Options {
@@ -107,6 +109,7 @@ impl S3Options {
             checksum: PartChecksum::default(),
             addressing: Addressing::default(),
             signed_payload: None,
+            has_credentials: false,
         }
     }
 
@@ -136,13 +139,15 @@ impl S3Options {
         }
         let endpoint = value(AmazonS3ConfigKey::S3Endpoint).or_else(|| value(AmazonS3ConfigKey::Endpoint));
         let region = value(AmazonS3ConfigKey::Region).or_else(|| value(AmazonS3ConfigKey::DefaultRegion));
-        Ok(Self { endpoint, region, base, ..Self::new(uri) })
+        let has_credentials = value(AmazonS3ConfigKey::AccessKeyId).is_some();
+        Ok(Self { endpoint, region, has_credentials, base, ..Self::new(uri) })
     }
 
     /// Sets a fixed access key.
     #[must_use]
     pub fn with_access_key(mut self, key_id: impl Into<String>, secret_key: impl Into<String>) -> Self {
         self.base = self.base.with_access_key_id(key_id).with_secret_access_key(secret_key);
+        self.has_credentials = true;
         self
     }
 
@@ -150,6 +155,7 @@ impl S3Options {
     #[must_use]
     pub fn with_credentials(mut self, credentials: AwsCredentialProvider) -> Self {
         self.base = self.base.with_credentials(credentials);
+        self.has_credentials = true;
         self
     }
 
@@ -282,8 +288,20 @@ impl S3Options {
                 options = options.with_config(key, value);
             }
         }
+        // Reading them takes milliseconds of every start, and nothing here speaks TLS. Credentials from the network and
+        // proxies may.
+        if plain && self.has_credentials && !uses_proxy(&self.base) {
+            options = options.with_no_system_certificates(true);
+        }
         options
     }
+}
+
+/// Whether a proxy is named, to object_store or to the HTTP client behind it.
+fn uses_proxy(base: &AmazonS3Builder) -> bool {
+    let named = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    base.get_config_value(&AmazonS3ConfigKey::Client(ClientConfigKey::ProxyUrl)).is_some()
+        || ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"].iter().any(named)
 }
 
 /// Whether a refusal says that the store doesn't know the operation.

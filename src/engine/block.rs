@@ -1,6 +1,6 @@
 //! The unit that moves from a range to the sieve.
 
-use crate::budget::Permit;
+use crate::budget::{Memory, Permit};
 use crate::ledger::Origin;
 use crate::source::RowMark;
 
@@ -8,7 +8,7 @@ use crate::source::RowMark;
 #[derive(Debug)]
 pub(super) struct Block {
     /// The bytes, and behind them what is left of the buffer.
-    pub(super) memory: Vec<u8>,
+    pub(super) memory: Memory,
     /// How many of them are data.
     pub(super) filled: usize,
     /// Pays for the memory in the read pool.

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::outcome::{self, Place};
 use super::restart::{Point, ReadFrom, Restart};
 use super::sift::{Reason, Run, Sieve, Sifted, SiftedBlock};
-use crate::budget::{Buffers, Permit};
+use crate::budget::{Buffers, Memory, Permit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Books, Count, END_OF_RANGE, Fate, LedgerRow, Notes, Origin, Slot};
 use crate::writer::{Content, Entry, Lines, Writers};
@@ -376,7 +376,7 @@ impl FanOut {
 
 /// Whether a block's kept lines are handed on as slices: only if they are of one type and most of the block, so that a
 /// selective filter never pins memory that it doesn't want, and one part never pins another's.
-fn is_handed_on(memory: &Vec<u8>, runs: &[Run]) -> bool {
+fn is_handed_on(memory: &Memory, runs: &[Run]) -> bool {
     let mut kept = runs.iter().filter(|run| run.fate == Sifted::Keep);
     let Some(first) = kept.next() else { return false };
     let mut bytes = first.bytes;

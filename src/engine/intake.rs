@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tracing::Instrument;
 
 use super::fan_out::FanOut;
 use super::halted;
@@ -15,8 +16,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::source::{Cursor, Range, Snapshot};
 use crate::writer::WaitsFor;
 
-/// Pieces of one range that may wait; the read pool bounds their bytes.
-const WAITING_PIECES: usize = 64;
+/// Pieces of one range that may wait, for each thread that scans them: enough that none is idle. More would only read
+/// further ahead, into memory that has left the cache when it is scanned.
+const WAITING_PIECES_A_THREAD: usize = 2;
 
 /// The ranges of a job and those that are being read.
 #[derive(Debug)]
@@ -159,15 +161,17 @@ impl Ranges {
                 (Cursor::new(&position.cursor), position.place.saturating_sub(position.rows_after))
             }
         };
-        let (out, pieces) = mpsc::channel(WAITING_PIECES);
+        let (out, pieces) = mpsc::channel(2 + WAITING_PIECES_A_THREAD * self.intake.cpu.threads());
         let (end, ended) = tokio::sync::oneshot::channel();
         let sink = RangeSink::new(Arc::clone(&self.intake), index as u64, rows_before, out);
         let (snapshot, halt) = (Arc::clone(&self.snapshot), self.intake.halt.clone());
-        let task = self.tasks.spawn(async move {
+        let span = tracing::info_span!("range", name = range.name);
+        let reading = async move {
             // Reading owns nothing that could be lost, so it may be dropped at any await.
             let read = halt.run_until_cancelled(read(snapshot.as_ref(), &range, &from, sink)).await;
             drop(end.send(read.unwrap_or_else(|| Err(halted()))));
-        });
+        };
+        let task = self.tasks.spawn(reading.instrument(span));
         self.reading.insert(index, Reading { pieces, ended, task });
     }
 

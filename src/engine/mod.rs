@@ -25,7 +25,7 @@ pub use fan_out::OnBad;
 pub use progress::{Progress, TypeProgress, Waited};
 pub(crate) use restart::{Point, ReadFrom, Restart};
 
-use crate::budget::{Budget, Buffers};
+use crate::budget::Budget;
 use crate::cpu::CpuPool;
 use crate::error::{Error, Result};
 use crate::fhir::ResourceType;
@@ -97,7 +97,7 @@ impl Engine {
     /// Must be polled to its end; `halt` ends it soon.
     pub(crate) async fn run(self) -> (FannedOut, Result<()>) {
         let sieve = Arc::new(Sieve::new(self.filter, self.validation));
-        let buffers = Buffers::default();
+        let buffers = self.budget.buffers.clone();
         let intake = Arc::new(Intake {
             read: self.budget.read.clone(),
             cpu: self.cpu,

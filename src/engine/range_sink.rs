@@ -159,7 +159,7 @@ impl RangeSink {
             Shape::Rows(marks) => self.start.after_rows(marks.len() as u64),
         };
         let (sieve, limit) = (Arc::clone(&self.intake.sieve), self.intake.line_limit_bytes);
-        let block = Block { memory, filled, permit, origin, shape };
+        let block = Block { memory: memory.into(), filled, permit, origin, shape };
         let sifted = self.intake.cpu.run(move || sieve.sift(block, limit));
         self.hand_on(Piece::Block(sifted)).await
     }
@@ -230,6 +230,7 @@ impl RangeSink {
         let size_bytes = (filled + room_bytes + 1).max(longest.min(memory.len() * 2));
         let more = size_bytes.min(self.intake.read.size_bytes()).saturating_sub(permit.bytes());
         permit.merge(self.permit(more, permit.bytes()).await?);
+        self.intake.buffers.fit();
         memory.reserve_exact(size_bytes - memory.len());
         memory.resize(size_bytes, 0);
         Ok(Buffer::new(memory, filled, permit).reserving_line_end())

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::block::{Block, Shape};
-use crate::budget::Permit;
+use crate::budget::{Memory, Permit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::ResourceType;
 use crate::filter::{Filter, Judgement, Verdict};
@@ -86,7 +86,7 @@ impl fmt::Display for Reason {
 /// A block and what becomes of its lines.
 #[derive(Debug)]
 pub(super) struct SiftedBlock {
-    pub(super) memory: Vec<u8>,
+    pub(super) memory: Memory,
     pub(super) permit: Permit,
     pub(super) origin: Origin,
     pub(super) runs: Vec<Run>,
@@ -116,19 +116,19 @@ impl Sieve {
         let mut sifting = Sifting {
             sieve: self,
             line_limit_bytes,
-            references: References::new(),
             runs: Vec::new(),
             last_type: None,
             deferred: Deferred::default(),
             slow_lines: 0,
         };
+        let mut references = References::new();
         match shape {
-            Shape::Lines => sifting.lines(&mut memory)?,
+            Shape::Lines => sifting.lines(&mut memory, &mut references)?,
             Shape::Rows(marks) => {
                 let mut start = 0;
                 for mark in marks {
                     let notes = Notes { reflowed: u64::from(mark.reflowed), ..Notes::default() };
-                    sifting.line(&memory, start..mark.end - 1, mark.end, mark.deleted, notes)?;
+                    sifting.line(&memory, (start..mark.end - 1, mark.end), mark.deleted, notes, &mut references)?;
                     start = mark.end;
                 }
             }
@@ -143,7 +143,6 @@ impl Sieve {
 struct Sifting<'s> {
     sieve: &'s Sieve,
     line_limit_bytes: usize,
-    references: References,
     runs: Vec<Run>,
     /// The type of the line before: mostly that of the next one too.
     last_type: Option<(ResourceType, Slot)>,
@@ -160,7 +159,7 @@ struct Deferred {
 }
 
 impl Sifting<'_> {
-    fn lines(&mut self, memory: &mut [u8]) -> Result<()> {
+    fn lines(&mut self, memory: &mut [u8], references: &mut References) -> Result<()> {
         let mut position = 0;
         loop {
             let Some(line) = Lines::new(memory.get(position..).unwrap_or_default()).next() else { return Ok(()) };
@@ -178,29 +177,27 @@ impl Sifting<'_> {
             if let Some(behind) = memory.get_mut(end) {
                 *behind = b'\n';
             }
-            self.line(memory, start..end, end + 1, false, Notes::default())?;
+            self.line(memory, (start..end, end + 1), false, Notes::default(), references)?;
         }
     }
 
     fn line(
         &mut self,
         memory: &[u8],
-        body: std::ops::Range<usize>,
-        end: usize,
+        (body, end): (std::ops::Range<usize>, usize),
         deleted: bool,
         mut notes: Notes,
+        references: &mut References,
     ) -> Result<()> {
         let start = body.start;
         let body = memory.get(body).unwrap_or_default();
-        let mut references = std::mem::take(&mut self.references);
-        let (slot, judged) = match scan(body, &self.sieve.plan, &mut references) {
+        let (slot, judged) = match scan(body, &self.sieve.plan, references) {
             Ok(facts) => {
                 self.slow_lines += u64::from(facts.slow);
-                self.judge(&facts, &references, body, deleted, &mut notes)?
+                self.judge(&facts, references, body, deleted, &mut notes)?
             }
             Err(defect) => (Slot::UNKNOWN, Judged::Fate(Sifted::Quarantine(Reason::Defect(defect)))),
         };
-        self.references = references;
         let run = Run { start, end, resources: 1, bytes: (end - start) as u64, slot, fate: Sifted::Keep, notes };
         match judged {
             Judged::Fate(fate) => self.settle(Run { fate, ..run }),

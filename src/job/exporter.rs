@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use super::config::Config;
 use super::handle::{JobHandle, Shared};
@@ -180,7 +181,8 @@ impl Exporter {
     }
 
     fn spawn(&self, job: run::Job, shared: Arc<Shared>) -> JobHandle {
-        let task = self.jobs.spawn(job.run());
+        let span = tracing::info_span!("job", id = %shared.id);
+        let task = self.jobs.spawn(job.run().instrument(span));
         JobHandle::new(shared, task)
     }
 

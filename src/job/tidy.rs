@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::future;
 use futures::stream::{self, StreamExt};
 
 use super::closing::Closed;
@@ -14,7 +15,7 @@ use crate::writer::{Leftover, Naming, ObjectName};
 /// How often open uploads are looked for: an upload that began as its request was given up may show late.
 const ROUNDS: usize = 3;
 
-/// How many objects are removed side by side.
+/// How many objects are removed, and uploads aborted, side by side.
 const REMOVED_AT_ONCE: usize = 16;
 
 /// A store that is asked again only as long as it answers, so that one that is gone costs one time limit, not one for
@@ -56,12 +57,13 @@ impl<'a> Store<'a> {
 pub(super) async fn discard(store: &Store<'_>, naming: &Naming, closed: &mut Closed) {
     let keys = closed.objects.iter().map(|object| object.key.clone()).collect();
     delete(store, keys, closed).await;
-    let mut still_left = Vec::new();
-    for leftover in std::mem::take(&mut closed.leftovers) {
-        if store.ask(remove(store.destination, &leftover)).await.is_err() {
-            still_left.push(leftover);
-        }
-    }
+    let removals = std::mem::take(&mut closed.leftovers).into_iter().map(|leftover| async move {
+        let removed = store.ask(remove(store.destination, &leftover)).await;
+        removed.is_err().then_some(leftover)
+    });
+    let mut still_left: Vec<Leftover> =
+        stream::iter(removals).buffer_unordered(REMOVED_AT_ONCE).filter_map(future::ready).collect().await;
+    still_left.sort_by(|a, b| a.key.cmp(&b.key));
     closed.leftovers = still_left;
     abort_strays(store, naming, closed).await;
 }
@@ -124,10 +126,14 @@ async fn abort_listed(
 ) -> Result<usize> {
     let open = destination.open_uploads(folder).await?.unwrap_or_default();
     let strays: Vec<OpenUpload> = open.into_iter().filter(|upload| is_stray(&upload.key)).collect();
-    for upload in &strays {
-        abort(destination, &upload.key, &upload.upload_id).await?;
+    let count = strays.len();
+    let aborts =
+        strays.into_iter().map(|upload| async move { abort(destination, &upload.key, &upload.upload_id).await });
+    let mut aborts = stream::iter(aborts).buffer_unordered(REMOVED_AT_ONCE);
+    while let Some(aborted) = aborts.next().await {
+        aborted?;
     }
-    Ok(strays.len())
+    Ok(count)
 }
 
 /// Aborts an upload; one that is gone is as good as aborted.

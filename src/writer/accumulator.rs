@@ -15,6 +15,9 @@ pub(super) const LEAST_BATCH_BYTES: usize = 4 << 10;
 /// Largest size of a batch, in bytes; larger ones leave the cache and cost page faults.
 pub(super) const LARGEST_BATCH_BYTES: usize = 256 << 10;
 
+/// Smallest size of a batch whose memory is kept for the next one, in bytes.
+const LEAST_KEPT_BYTES: usize = 32 << 10;
+
 /// Bytes in order, charged to the fill pool.
 #[derive(Debug, Default)]
 pub(super) struct Accumulator {
@@ -50,6 +53,12 @@ impl Accumulator {
         self.memory_bytes
     }
 
+    /// How many bytes wait in memory; less than [`memory_bytes`](Self::memory_bytes) by what batches have room for.
+    pub(super) fn filled_bytes(&self) -> usize {
+        let spilled = self.spilled.as_ref().map_or(0, Spilled::len);
+        self.length_bytes - usize::try_from(spilled).unwrap_or(self.length_bytes)
+    }
+
     /// Adds a slice that `charge` pays for.
     pub(super) fn push_slice(&mut self, bytes: Bytes, charge: Option<Arc<Permit>>) {
         self.freeze_batch();
@@ -67,9 +76,14 @@ impl Accumulator {
     pub(super) fn open_batch(&mut self, size_bytes: usize, permit: Permit, buffers: &Buffers) {
         self.freeze_batch();
         self.memory_bytes += size_bytes;
-        // The small batches that an object begins with aren't worth keeping.
-        let is_kept = size_bytes == LARGEST_BATCH_BYTES;
-        let bytes = if is_kept { buffers.take_empty(size_bytes) } else { Vec::with_capacity(size_bytes) };
+        // The small batches that an object begins with aren't worth keeping, and those of one long line fit no other.
+        let is_kept = (LEAST_KEPT_BYTES..=LARGEST_BATCH_BYTES).contains(&size_bytes) && size_bytes.is_power_of_two();
+        let bytes = if is_kept {
+            buffers.take_empty(size_bytes)
+        } else {
+            buffers.fit();
+            Vec::with_capacity(size_bytes)
+        };
         self.batch = Some(Batch { bytes, permit, home: is_kept.then(|| buffers.clone()) });
     }
 
@@ -88,7 +102,7 @@ impl Accumulator {
             return;
         }
         let bytes = match batch.home {
-            Some(home) => home.share(batch.bytes),
+            Some(home) => home.share(batch.bytes.into()),
             None => Bytes::from(batch.bytes),
         };
         self.segments.push(Segment { bytes, charge: Some(Arc::new(batch.permit)) });
@@ -98,15 +112,18 @@ impl Accumulator {
     ///
     /// # Cancellation
     /// Must be polled to its end: a dropped spill loses bytes.
-    pub(super) async fn spill(&mut self, area: &SpillArea) -> Result<()> {
+    pub(super) async fn spill(&mut self, area: &SpillArea, buffers: &Buffers) -> Result<()> {
         self.freeze_batch();
+        if self.segments.is_empty() {
+            return Ok(());
+        }
         let segments = std::mem::take(&mut self.segments);
         self.memory_bytes = 0;
-        let (spilled, area) = (self.spilled.take(), area.clone());
+        let (spilled, area, buffers) = (self.spilled.take(), area.clone(), buffers.clone());
         let written = blocking(move || {
             let mut spilled = match spilled {
                 Some(spilled) => spilled,
-                None => Spilled::create(&area)?,
+                None => Spilled::create(&area, &buffers)?,
             };
             let chunks: Vec<Bytes> = segments.iter().map(|segment| segment.bytes.clone()).collect();
             spilled.append(&chunks)?;
@@ -163,7 +180,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::Pool;
+    use crate::budget::{Budget, Pool};
 
     fn content(payload: &PutPayload) -> Vec<u8> {
         payload.iter().flat_map(|chunk| chunk.to_vec()).collect()
@@ -171,17 +188,17 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_come_out_in_order_wherever_they_waited() {
-        let pool = Pool::new(100);
+        let (pool, buffers) = (Pool::new(100), Budget::new(64 << 20).unwrap().buffers);
         let area = SpillArea::new(std::env::temp_dir(), 1000);
         let mut waiting = Accumulator::default();
-        waiting.open_batch(8, pool.try_acquire(8).unwrap(), &Buffers::default());
+        waiting.open_batch(8, pool.try_acquire(8).unwrap(), &buffers);
         waiting.copy(b"one\n");
         waiting.push_slice(Bytes::from_static(b"two\n"), Some(Arc::new(pool.try_acquire(50).unwrap())));
-        waiting.spill(&area).await.unwrap();
+        waiting.spill(&area, &buffers).await.unwrap();
         assert_eq!(pool.free_bytes(), 100);
         waiting.push_slice(Bytes::from_static(b"three\n"), Some(Arc::new(pool.try_acquire(50).unwrap())));
-        waiting.spill(&area).await.unwrap();
-        waiting.open_batch(8, pool.try_acquire(8).unwrap(), &Buffers::default());
+        waiting.spill(&area, &buffers).await.unwrap();
+        waiting.open_batch(8, pool.try_acquire(8).unwrap(), &buffers);
         waiting.copy(b"four\n");
         assert_eq!(waiting.len(), 19);
         let payload = waiting.take().into_payload().await.unwrap();

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use object_store::PutPayload;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::accumulator::Accumulator;
 use super::activity::Activity;
 use super::checksum::Crc64;
-use super::journal::{Entry, Journal};
+use super::journal::{Entry, Journal, ObjectName};
 use super::naming::Content;
 use crate::budget::{Permit, Pool, Turn};
 use crate::destination::Destination;
@@ -44,6 +45,8 @@ pub(crate) struct Courier {
     pub(super) cuts_lines: bool,
     /// Whether the job moves.
     pub(crate) activity: Arc<Activity>,
+    /// Objects that go on with an upload of which it isn't known whether the store still has it.
+    unproven: Mutex<Vec<ObjectName>>,
 }
 
 /// A payload on its way, with the permit that pays for it until the store has acknowledged it.
@@ -78,7 +81,27 @@ impl Courier {
             journal: None,
             cuts_lines: false,
             activity: Arc::default(),
+            unproven: Mutex::default(),
         }
+    }
+
+    /// Says that an object goes on with an upload of which it isn't known whether the store still has it.
+    pub(crate) fn trust(&self, object: ObjectName) {
+        self.unproven.lock().unwrap_or_else(PoisonError::into_inner).push(object);
+    }
+
+    /// Says that the store has an object's upload.
+    pub(super) fn proven(&self, object: &ObjectName) {
+        self.unproven.lock().unwrap_or_else(PoisonError::into_inner).retain(|unproven| unproven != object);
+    }
+
+    /// Objects whose uploads are most likely gone, now that this one's is: all that are as old.
+    pub(super) fn gone_with(&self, object: ObjectName) -> Vec<ObjectName> {
+        let mut gone = std::mem::take(&mut *self.unproven.lock().unwrap_or_else(PoisonError::into_inner));
+        if !gone.contains(&object) {
+            gone.push(object);
+        }
+        gone
     }
 
     /// Tells of what becomes durable.
@@ -144,11 +167,16 @@ impl Courier {
     }
 
     /// Runs a request that ends an object. Once everything has stopped it has a last time limit: a store that doesn't
-    /// answer must not hold the job for ever.
-    pub(crate) async fn in_time<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+    /// answer must not hold the job for ever. All requests of one object share it, by its `closes_by`.
+    pub(super) async fn in_time<T>(
+        &self,
+        closes_by: &OnceLock<Instant>,
+        request: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         let limit = async {
             self.stop.cancelled().await;
-            tokio::time::sleep(self.closing_timeout).await;
+            let closes_by = closes_by.get_or_init(|| Instant::now() + self.closing_timeout);
+            tokio::time::sleep_until(*closes_by).await;
         };
         tokio::select! {
             biased;

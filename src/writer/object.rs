@@ -84,8 +84,12 @@ impl Object {
             let upload = self.upload.get_or_try_init(|| self.begin()).await?;
             upload.put_part(number, parcel.payload).await
         };
-        let id = self.courier.unless_stopped(request).await.map_err(|error| self.name(error))?;
+        let id = match self.courier.unless_stopped(request).await {
+            Ok(id) => id,
+            Err(error) => return Err(self.note_failure(error).await),
+        };
         drop(parcel.permit);
+        self.courier.proven(&self.object_name());
         let part = DurablePart { number, id, crc: parcel.crc, count, mark };
         // Parts of a fixed size cut lines: such an object is begun again, not gone on with.
         if !self.courier.cuts_lines {
@@ -117,6 +121,18 @@ impl Object {
         Ok(parcel.crc)
     }
 
+    /// Names the object in an error. Of an upload that is gone nothing can be gone on with: the next attempt must know.
+    async fn note_failure(&self, error: Error) -> Error {
+        if error.kind() == ErrorKind::NotFound && self.upload.get().is_some() {
+            for object in self.courier.gone_with(self.object_name()) {
+                if let Err(error) = self.courier.note(Entry::Gone { object }).await {
+                    tracing::warn!(object = %self.key, error = format!("{error:#}"), "a lost upload isn't noted");
+                }
+            }
+        }
+        self.name(error)
+    }
+
     async fn note_closing(&self, whole: WholeObject) -> Result<()> {
         self.courier.note(Entry::Closing { object: self.object_name(), whole }).await
     }
@@ -132,7 +148,9 @@ impl Object {
         };
         let ids: Vec<PartId> = parts.iter().map(|part| part.id.clone()).collect();
         self.note_closing(whole).await?;
-        upload.complete(&ids).await.map_err(|error| self.name(error))?;
+        if let Err(error) = upload.complete(&ids).await {
+            return Err(self.note_failure(error).await);
+        }
         self.note_closed().await
     }
 

@@ -1,21 +1,23 @@
 //! An object that lines are being written to.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::accumulator::{Accumulator, LEAST_BATCH_BYTES};
 use super::checksum::Crc64;
 use super::courier::Courier;
 use super::gzip::{Member, Members};
-use super::journal::{DurablePart, WholeObject};
+use super::journal::{DurablePart, ObjectName, WholeObject};
 use super::naming::Content;
 use super::object::Object;
 use super::report::{Leftover, ObjectOutcome, ObjectReport, SequenceReason};
 use super::room::Room;
 use super::settings::WriterSettings;
 use super::spill::SpillArea;
-use crate::budget::Permit;
+use crate::budget::{Buffers, Permit};
 use crate::destination::Upload;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Count, Mark, Slot};
@@ -42,6 +44,8 @@ pub(super) struct OpenObject {
     next_number: u32,
     sending: JoinSet<Option<DurablePart>>,
     durable: Vec<DurablePart>,
+    /// When the requests that end the object must have an answer, once everything has stopped.
+    closes_by: OnceLock<Instant>,
 }
 
 /// An object of an earlier attempt that is gone on with: its upload and the parts that are durable.
@@ -53,12 +57,18 @@ pub(crate) struct ResumedObject {
     pub(crate) upload: Box<dyn Upload>,
     /// At least one; the first parts of the object, in order.
     pub(crate) parts: Vec<DurablePart>,
+    /// Whether the store has said that it has them.
+    pub(crate) is_proven: bool,
 }
 
 impl ResumedObject {
     /// What is durable of it.
     pub(crate) fn durable(&self) -> Count {
         sum(&self.parts).0
+    }
+
+    pub(crate) fn name(&self) -> ObjectName {
+        ObjectName { content: self.content.clone(), sequence: self.sequence }
     }
 }
 
@@ -79,6 +89,7 @@ impl OpenObject {
             next_number: 1,
             sending: JoinSet::new(),
             durable: Vec::new(),
+            closes_by: OnceLock::new(),
         }
     }
 
@@ -118,6 +129,11 @@ impl OpenObject {
     /// Bytes that the open part, and the open member if there is one, hold in memory.
     pub(super) fn memory_bytes(&self) -> usize {
         self.part.memory_bytes() + self.members.as_ref().map_or(0, |members| members.raw.memory_bytes())
+    }
+
+    /// Bytes of lines and members in them.
+    pub(super) fn filled_bytes(&self) -> usize {
+        self.part.filled_bytes() + self.members.as_ref().map_or(0, |members| members.raw.filled_bytes())
     }
 
     /// What the open part has room for. The last one may end at a line end whatever its size, so an object never ends
@@ -192,10 +208,10 @@ impl OpenObject {
     }
 
     /// Moves what waits to disk.
-    pub(super) async fn spill(&mut self, area: &SpillArea) -> Result<()> {
-        self.part.spill(area).await?;
+    pub(super) async fn spill(&mut self, area: &SpillArea, buffers: &Buffers) -> Result<()> {
+        self.part.spill(area, buffers).await?;
         match &mut self.members {
-            Some(members) => members.raw.spill(area).await,
+            Some(members) => members.raw.spill(area, buffers).await,
             None => Ok(()),
         }
     }
@@ -221,7 +237,8 @@ impl OpenObject {
         self.departed_bytes += content.len() as u64;
         let queued = self.courier.queue(content);
         let (object, courier) = (Arc::clone(&self.object), Arc::clone(&self.courier));
-        self.sending.spawn(async move {
+        let span = tracing::debug_span!("object", key = %object.key, part = number);
+        let sending = async move {
             match object.send_part(number, queued, count, mark).await {
                 Ok(part) => Some(part),
                 Err(error) => {
@@ -229,7 +246,8 @@ impl OpenObject {
                     None
                 }
             }
-        });
+        };
+        self.sending.spawn(sending.instrument(span));
         self.collect_sent();
     }
 
@@ -317,7 +335,7 @@ impl OpenObject {
         if self.durable.len() as u64 + 1 < u64::from(self.next_number) {
             return Err(self.object.name(Error::new(ErrorKind::Store, "a part of the object didn't reach the store")));
         }
-        self.courier.in_time(self.object.complete(&self.durable, self.whole(mark, next))).await?;
+        self.courier.in_time(&self.closes_by, self.object.complete(&self.durable, self.whole(mark, next))).await?;
         Ok(self.report_durable())
     }
 
@@ -332,7 +350,7 @@ impl OpenObject {
         self.durable.truncate(unbroken);
         let Some(last) = self.durable.last().map(|part| part.mark.clone()) else { return self.abandon().await };
         let whole = self.whole(last.clone(), Some(SequenceReason::Continued));
-        match self.courier.in_time(self.object.complete(&self.durable, whole)).await {
+        match self.courier.in_time(&self.closes_by, self.object.complete(&self.durable, whole)).await {
             Ok(()) => self.sealed(self.report_durable(), last),
             Err(error) => self.failed(error),
         }
@@ -346,7 +364,7 @@ impl OpenObject {
             // A put or a completion whose answer was lost may have stored the object all the same.
             self.courier.destination.delete(&self.object.key).await
         };
-        match self.courier.in_time(cleaned).await {
+        match self.courier.in_time(&self.closes_by, cleaned).await {
             Ok(()) => self.nothing(),
             Err(error) => self.failed(error),
         }

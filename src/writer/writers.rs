@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::accumulator::LARGEST_BATCH_BYTES;
+use super::accumulator::{LARGEST_BATCH_BYTES, LEAST_BATCH_BYTES};
 use super::activity::WaitsFor;
 use super::courier::Courier;
 use super::gzip::Members;
@@ -104,7 +104,7 @@ impl Writers {
             settings: Arc::new(settings),
             naming,
             fill: budget.fill.clone(),
-            buffers: Buffers::default(),
+            buffers: budget.buffers.clone(),
             cpu,
             courier,
             open: Vec::new(),
@@ -121,7 +121,11 @@ impl Writers {
             Start::Next { sequence, reason } => {
                 self.next.insert(slot, (sequence, reason));
             }
-            Start::Open(ResumedObject { content, sequence, reason, upload, parts }) => {
+            Start::Open(open) => {
+                if !open.is_proven {
+                    self.courier.trust(open.name());
+                }
+                let ResumedObject { content, sequence, reason, upload, parts, .. } = open;
                 let object = self.new_object(slot, content, sequence, reason)?.resume(upload, parts);
                 *self.place(slot) = Some(object);
             }
@@ -209,8 +213,7 @@ impl Writers {
     /// How many of the wanted bytes fit the open batch, whole lines if any do. 0 after a new batch was opened: making
     /// room for it may have changed what is open.
     async fn batch_room(&mut self, slot: Slot, data: &[u8], wanted: usize, books: &Books) -> Result<usize> {
-        let object = self.object(slot)?;
-        let room = object.waiting().batch_room_bytes();
+        let room = self.object(slot)?.waiting().batch_room_bytes();
         if wanted <= room {
             return Ok(wanted);
         }
@@ -218,12 +221,24 @@ impl Writers {
             return Ok(end + 1);
         }
         let first_line = memchr::memchr(b'\n', data).map_or(data.len(), |end| end + 1);
-        let size_bytes = object.batch_bytes.max(first_line);
-        object.batch_bytes = (object.batch_bytes * 2).min(LARGEST_BATCH_BYTES);
+        let largest = self.largest_batch_bytes();
+        let object = self.object(slot)?;
+        let batch_bytes = object.batch_bytes.min(largest);
+        let size_bytes = batch_bytes.max(first_line);
+        object.batch_bytes = (batch_bytes * 2).min(largest);
         let permit = self.charge(size_bytes, books).await?;
         let buffers = self.buffers.clone();
         self.object(slot)?.waiting().open_batch(size_bytes, permit, &buffers);
         Ok(0)
+    }
+
+    /// The size up to which batches grow: so many that the open objects' last batches, which are half empty at any time,
+    /// take no more than half of the fill pool, and what has to make room is worth a write.
+    fn largest_batch_bytes(&self) -> usize {
+        let objects = self.open.iter().flatten().count().max(1);
+        let share = self.fill.size_bytes() / (2 * objects);
+        // Powers of two, so that memory fits again.
+        (1 << share.max(1).ilog2()).clamp(LEAST_BATCH_BYTES, LARGEST_BATCH_BYTES)
     }
 
     /// Ends what is open at a frame end: the member if the object is compressed, else the part.
@@ -261,6 +276,7 @@ impl Writers {
         let Some(members) = &mut self.object(slot)?.members else { return Ok(()) };
         let Some(bytes) = members.next_bytes().await? else { return Ok(()) };
         let charge = Arc::new(self.charge(bytes, books).await?);
+        self.buffers.fit();
         let settings = Arc::clone(&self.settings);
         let object = self.object(slot)?;
         // None if room was made by ending the object, with all its members.
@@ -331,9 +347,12 @@ impl Writers {
             return Ok(true);
         }
         let area = settings.spill.clone();
-        let Some((_, object)) = self.largest(OpenObject::memory_bytes) else { return Ok(false) };
-        if area.has_room(object.memory_bytes() as u64) {
-            object.spill(&area).await?;
+        let buffers = self.buffers.clone();
+        // By what is in it, not by what it holds: a batch that was just opened is no gain.
+        if let Some((_, object)) = self.largest(OpenObject::filled_bytes)
+            && area.has_room(object.filled_bytes() as u64)
+        {
+            object.spill(&area, &buffers).await?;
             return Ok(true);
         }
         let whole = self.largest(|object| if object.is_mid_line() { 0 } else { object.memory_bytes() });

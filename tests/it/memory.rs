@@ -17,8 +17,8 @@ use crate::support::null_destination::NullDestination;
 
 const BUDGET_BYTES: usize = 64 << 20;
 
-/// What lies outside the budget: idle buffers, compressed members on their way, pages that the allocator keeps. Measured
-/// peaks stand at each test.
+/// What lies outside the budget: compressed members on their way, pages that the allocator keeps. Measured peaks stand at
+/// each test; memory that lies idle between two uses is in them, within the budget.
 const REST_BYTES: u64 = 16 << 20;
 
 /// Longer than any job here takes, unless it hangs.
@@ -120,7 +120,7 @@ fn interleaved(number: u64, length_bytes: usize, line: &mut Vec<u8>) {
     line.extend(b"\"}\n");
 }
 
-/// Measured: 49 MiB.
+/// Measured: 62 MiB.
 #[test]
 fn types_of_eight_mebibytes_each_interleaved_line_by_line_fit_the_budget() {
     let peak = peak_of("memory::types_of_eight_mebibytes_each_interleaved_line_by_line_fit_the_budget", || {
@@ -133,7 +133,7 @@ fn types_of_eight_mebibytes_each_interleaved_line_by_line_fit_the_budget() {
     assert!(peak.is_none_or(|peak| peak < BUDGET_BYTES as u64 + REST_BYTES), "{peak:?}");
 }
 
-/// Measured: 65 MiB.
+/// Measured: 68 MiB.
 #[test]
 fn the_same_compressed_fit_the_budget_though_they_do_not_compress() {
     let peak = peak_of("memory::the_same_compressed_fit_the_budget_though_they_do_not_compress", || {
@@ -194,7 +194,7 @@ fn long_lines(compression: Compression) {
     assert_eq!(report.objects.len(), 151);
 }
 
-/// Measured: 90 MiB, of which the source's own lines are up to 60.
+/// Measured: 87 MiB, of which the source's own lines are up to 60.
 #[test]
 fn lines_of_fifteen_mebibytes_pass_a_full_budget() {
     let peak = peak_of("memory::lines_of_fifteen_mebibytes_pass_a_full_budget", || long_lines(Compression::None));
@@ -203,7 +203,7 @@ fn lines_of_fifteen_mebibytes_pass_a_full_budget() {
     assert!(peak.is_none_or(|peak| peak < BUDGET_BYTES as u64 + rest_bytes), "{peak:?}");
 }
 
-/// Measured: 92 MiB, of which the source's own lines are up to 60.
+/// Measured: 105 MiB, of which the source's own lines are up to 60.
 #[test]
 fn lines_of_fifteen_mebibytes_pass_a_full_budget_and_are_compressed() {
     let peak = peak_of("memory::lines_of_fifteen_mebibytes_pass_a_full_budget_and_are_compressed", || {
@@ -214,7 +214,7 @@ fn lines_of_fifteen_mebibytes_pass_a_full_budget_and_are_compressed() {
     assert!(peak.is_none_or(|peak| peak < BUDGET_BYTES as u64 + rest_bytes), "{peak:?}");
 }
 
-/// Measured: 79 MiB, of which the source's own lines are up to 75.
+/// Measured: 96 MiB, of which the source's own lines are up to 75.
 #[test]
 fn a_range_that_stalls_while_later_ones_are_ready_holds_nobody_for_ever() {
     let peak = peak_of("memory::a_range_that_stalls_while_later_ones_are_ready_holds_nobody_for_ever", || {

@@ -3,15 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use fhir_export::ErrorKind;
 use fhir_export::destination::faulty::{Fault, FaultyDestination};
-use fhir_export::destination::{Destination, MemoryDestination};
+use fhir_export::destination::{
+    Capabilities, Destination, MemoryDestination, ObjectKey, OpenUpload, PartId, StoredObject, StoredPart,
+};
 use fhir_export::job::{
-    Config, Exporter, JobHandle, JobReport, JobState, JobStore, MemoryJobStore, OnCancel, ResumeOptions,
+    Config, Exporter, JobHandle, JobReport, JobState, JobStore, MemoryJobStore, OnCancel, ResumeOptions, SweepOptions,
+    sweep,
 };
 use fhir_export::request::{ExportRequest, JobId, Level};
 use fhir_export::source::Source;
 use fhir_export::source::memory::{MemoryRange, MemorySource};
+use futures::stream::BoxStream;
+use object_store::PutPayload;
 use tokio::sync::Notify;
 
 use crate::support::exported::Exported;
@@ -392,4 +398,144 @@ async fn a_job_that_stands_still_fails_and_says_where() {
     assert_eq!((report.state, error.kind()), (JobState::Failed, ErrorKind::Stalled));
     assert!(error.to_string().contains("waits for the source") && error.to_string().contains("second"), "{error}");
     assert!(report.resumable);
+}
+
+#[tokio::test]
+async fn an_object_whose_upload_is_gone_begins_again_and_the_manifest_says_so() {
+    for config in configs() {
+        for lists_parts in [true, false] {
+            let (expected, calls) = undisturbed(one_type_source(), config.clone()).await;
+            let (store, memory) = (MemoryJobStore::new(), small_job::destination());
+            let judge = FaultyDestination::new(memory.clone()).with_fault_at(calls - 3, Fault::Fail(ErrorKind::Store));
+            let first = exporter(one_type_source(), Arc::new(judge), &store, config.clone());
+            let failed = join(first.start(ExportRequest::new(Level::System)).unwrap()).await;
+            assert!(failed.resumable, "{:?}", failed.error);
+            // As a lifecycle rule of the store does.
+            let open = memory.open_uploads("").await.unwrap().unwrap();
+            for upload in &open {
+                memory.reopen(&upload.key, &upload.upload_id).await.unwrap().abort().await.unwrap();
+            }
+            let destination: Arc<dyn Destination> = match lists_parts {
+                true => Arc::new(memory.clone()),
+                false => Arc::new(Blind(memory.clone())),
+            };
+            let exporter = exporter(one_type_source(), destination, &store, config.clone());
+            let mut report = join(exporter.resume(&failed.job_id).await.unwrap()).await;
+            for _ in 0..8 {
+                if report.resumable {
+                    report = join(exporter.resume(&failed.job_id).await.unwrap()).await;
+                }
+            }
+            assert_eq!(report.state, expected.report.state, "{:?}", report.error);
+            let warnings = report.manifest.as_ref().unwrap().extension.warnings.clone();
+            assert!(open.is_empty() || !lists_parts || warnings.iter().any(|one| one.contains("begun again")));
+            let whole = Exported::read(report, &memory).await;
+            whole.assert_well_formed();
+            assert!(whole.objects() == expected.objects());
+        }
+    }
+}
+
+/// A store that can't tell what it holds of an upload, or whether it has it at all.
+#[derive(Debug)]
+struct Blind(MemoryDestination);
+
+#[derive(Debug)]
+struct BlindUpload {
+    memory: MemoryDestination,
+    key: ObjectKey,
+    id: String,
+}
+
+impl BlindUpload {
+    async fn upload(&self) -> fhir_export::Result<Box<dyn fhir_export::destination::Upload>> {
+        self.memory.reopen(&self.key, &self.id).await
+    }
+}
+
+#[async_trait::async_trait]
+impl fhir_export::destination::Upload for BlindUpload {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    async fn put_part(&self, number: u32, payload: PutPayload) -> fhir_export::Result<PartId> {
+        self.upload().await?.put_part(number, payload).await
+    }
+
+    async fn complete(&self, parts: &[PartId]) -> fhir_export::Result<()> {
+        self.upload().await?.complete(parts).await
+    }
+
+    async fn abort(&self) -> fhir_export::Result<()> {
+        self.upload().await?.abort().await
+    }
+
+    async fn parts(&self) -> fhir_export::Result<Option<Vec<StoredPart>>> {
+        Ok(None)
+    }
+}
+
+#[async_trait::async_trait]
+impl Destination for Blind {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    fn url(&self, key: &ObjectKey) -> String {
+        self.0.url(key)
+    }
+
+    async fn begin(&self, key: &ObjectKey) -> fhir_export::Result<Box<dyn fhir_export::destination::Upload>> {
+        let id = self.0.begin(key).await?.id().to_owned();
+        self.reopen(key, &id).await
+    }
+
+    async fn put(&self, key: &ObjectKey, payload: PutPayload) -> fhir_export::Result<()> {
+        self.0.put(key, payload).await
+    }
+
+    async fn list(&self, folder: &str) -> fhir_export::Result<Vec<StoredObject>> {
+        self.0.list(folder).await
+    }
+
+    async fn size_bytes(&self, key: &ObjectKey) -> fhir_export::Result<Option<u64>> {
+        self.0.size_bytes(key).await
+    }
+
+    async fn get(&self, key: &ObjectKey) -> fhir_export::Result<BoxStream<'static, fhir_export::Result<Bytes>>> {
+        self.0.get(key).await
+    }
+
+    async fn delete(&self, key: &ObjectKey) -> fhir_export::Result<()> {
+        self.0.delete(key).await
+    }
+
+    async fn open_uploads(&self, _: &str) -> fhir_export::Result<Option<Vec<OpenUpload>>> {
+        Ok(None)
+    }
+
+    async fn reopen(
+        &self,
+        key: &ObjectKey,
+        id: &str,
+    ) -> fhir_export::Result<Box<dyn fhir_export::destination::Upload>> {
+        Ok(Box::new(BlindUpload { memory: self.0.clone(), key: key.clone(), id: id.to_owned() }))
+    }
+}
+
+#[tokio::test]
+async fn what_a_dead_job_has_left_is_swept() {
+    let (store, memory) = (MemoryJobStore::new(), small_job::destination());
+    let judge = FaultyDestination::new(memory.clone()).with_fault_at(12, Fault::Fail(ErrorKind::Store));
+    let exporter = exporter(one_type_source(), Arc::new(judge), &store, small_job::config());
+    let failed = join(exporter.start(ExportRequest::new(Level::System)).unwrap()).await;
+    assert!(failed.resumable && memory.open_count() > 0, "{:?}", failed.error);
+    let id = &failed.job_id;
+    sweep(&store, &memory, id, SweepOptions::default()).await.unwrap();
+    assert_eq!(memory.open_count(), 0);
+    assert!(!store.get(id).await.unwrap().unwrap().is_unfinished());
+    assert_eq!(exporter.resume(id).await.unwrap_err().kind(), ErrorKind::InvalidRequest);
+    sweep(&store, &memory, id, SweepOptions::default().objects(true).record(true)).await.unwrap();
+    assert!(memory.keys().is_empty() && store.list().await.unwrap().is_empty());
 }

@@ -141,7 +141,7 @@ enum Open {
     /// It is visible now.
     Closed(Box<WholeObject>),
     /// It goes on behind these parts.
-    GoesOn(Box<dyn Upload>, Vec<DurablePart>),
+    GoesOn { upload: Box<dyn Upload>, parts: Vec<DurablePart>, is_proven: bool },
     /// It must be begun again.
     Again,
 }
@@ -168,11 +168,12 @@ impl Walk<'_> {
                     expected += 1;
                     continue;
                 }
-                Open::GoesOn(upload, parts) => {
+                Open::GoesOn { upload, parts, is_proven } => {
                     let mark = parts.last().map(|part| part.mark.clone());
                     found = mark.map(|mark| Found { mark, is_finished: false });
-                    let open = ResumedObject { content: content.clone(), sequence: number, reason, upload, parts };
-                    self.starts.push((content.clone(), Start::Open(open)));
+                    let content = content.clone();
+                    let open = ResumedObject { content, sequence: number, reason, upload, parts, is_proven };
+                    self.starts.push((open.content.clone(), Start::Open(open)));
                 }
                 Open::Again => {
                     let start = Start::Next { sequence: number, reason: next_reason };
@@ -218,23 +219,32 @@ impl Walk<'_> {
             Err(error) => return Err(error.with("object", key)),
         };
         let mut parts = state.unbroken();
-        if let Some(held) = listed_parts(upload.as_ref()).await? {
+        let listed = listed_parts(upload.as_ref()).await?;
+        let is_proven = listed.is_some();
+        if let Some(held) = listed {
             parts = held_parts(parts, &held);
         }
         if let Some(whole) = state.whole.filter(|whole| whole.parts as usize == parts.len() && whole.parts > 0) {
             let ids: Vec<PartId> = parts.iter().map(|part| part.id.clone()).collect();
-            upload.complete(&ids).await.map_err(|error| error.with("object", key))?;
+            match upload.complete(&ids).await {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    self.warn_again(key, "the store doesn't have its upload any more");
+                    return self.again(object).await;
+                }
+                Err(error) => return Err(error.with("object", key)),
+            }
             self.journal.append(Entry::Closed { object: object.clone() }).await?;
             return Ok(Open::Closed(Box::new(whole)));
         }
         if parts.is_empty() {
             // Of an upload with nothing in it, or of parts that aren't noted because they cut lines.
-            upload.abort().await?;
+            abort(upload.as_ref(), key).await?;
             return self.again(object).await;
         }
         let count = u32::try_from(parts.len()).unwrap_or(u32::MAX);
         self.journal.append(Entry::Resumed { object: object.clone(), parts: count }).await?;
-        Ok(Open::GoesOn(upload, parts))
+        Ok(Open::GoesOn { upload, parts, is_proven })
     }
 
     async fn again(&self, object: &ObjectName) -> Result<Open> {
@@ -252,7 +262,7 @@ impl Walk<'_> {
         let key = self.naming.object(&object.content, object.sequence)?;
         if let Some(upload_id) = &state.upload_id {
             match self.destination.reopen(&key, upload_id).await {
-                Ok(upload) => upload.abort().await?,
+                Ok(upload) => abort(upload.as_ref(), &key).await?,
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error.with("object", key)),
             }
@@ -261,6 +271,19 @@ impl Walk<'_> {
             self.destination.delete(&key).await?;
         }
         self.journal.append(Entry::Gone { object }).await
+    }
+}
+
+/// Aborts an upload that nothing is kept of. It may have been aborted before, which stores tell in many ways; if it is
+/// still open, it is found at the end of the job or by a sweep.
+async fn abort(upload: &dyn Upload, key: &ObjectKey) -> Result<()> {
+    match upload.abort().await {
+        Err(error) if error.kind() == ErrorKind::Fenced => Err(error),
+        Err(error) => {
+            tracing::warn!(object = %key, error = format!("{error:#}"), "an upload can't be aborted");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }
 

@@ -84,14 +84,21 @@ impl Replayed {
     }
 }
 
-/// Bytes that a journal knows to be durable.
+/// Bytes that have ever become durable, by a journal: what was lost again is counted, so more of them is progress.
 pub(in super::super) fn durable_bytes(entries: &[Entry]) -> u64 {
-    let replayed = Replayed::of(entries.iter().cloned());
-    let of_object = |object: &ObjectState| match &object.whole {
-        Some(whole) if object.is_closed => whole.crc.length_bytes(),
-        _ => object.parts.values().map(|part| part.crc.length_bytes()).sum(),
-    };
-    replayed.objects.values().flat_map(BTreeMap::values).map(of_object).sum()
+    let mut put = BTreeMap::new();
+    let mut durable = 0;
+    for entry in entries {
+        match entry {
+            Entry::Part { part, .. } => durable += part.crc.length_bytes(),
+            Entry::Closing { object, whole } if whole.parts == 0 => {
+                put.insert(object, whole.crc.length_bytes());
+            }
+            Entry::Closed { object } => durable += put.remove(object).unwrap_or_default(),
+            _ => {}
+        }
+    }
+    durable
 }
 
 /// Keys of what a job has begun or stored, by its journal.

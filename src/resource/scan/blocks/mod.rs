@@ -38,6 +38,6 @@ impl<const FULL: bool> Task for Line<'_, '_, FULL> {
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> Self::Output {
         let members = Members::new(self.bytes, self.compartment, self.scratch, self.texts);
-        Pass::<K, FULL>::new(kernel, self.bytes, members).run()
+        Pass::<K, FULL>::new(kernel, self.bytes).run(members)
     }
 }

@@ -12,10 +12,13 @@ const DEEPEST: u32 = 62;
 /// How far back the beginning of a name is looked for. Without an end, a line of colons would take forever.
 const LONGEST_NAME_BYTES: usize = 256;
 
-pub(super) struct Pass<'l, 's, K, const FULL: bool> {
+/// What is known of the line up to the next block.
+///
+/// The members are kept apart: they are handed to functions of their own, and whatever lay beside them would then have to
+/// be stored and loaded for each block instead of staying in registers.
+pub(super) struct Pass<'l, K, const FULL: bool> {
     kernel: K,
     line: &'l [u8],
-    members: Members<'l, 's>,
     strings: Strings,
     grammar: Grammar,
     nest: Nest,
@@ -65,13 +68,12 @@ impl Nest {
     }
 }
 
-impl<'l, 's, K: Kernel, const FULL: bool> Pass<'l, 's, K, FULL> {
+impl<'l, K: Kernel, const FULL: bool> Pass<'l, K, FULL> {
     #[inline(always)]
-    pub(super) fn new(kernel: K, line: &'l [u8], members: Members<'l, 's>) -> Self {
+    pub(super) fn new(kernel: K, line: &'l [u8]) -> Self {
         Self {
             kernel,
             line,
-            members,
             strings: Strings::default(),
             grammar: Grammar::new(),
             nest: Nest { kinds: 1, depth: 0 },
@@ -81,23 +83,23 @@ impl<'l, 's, K: Kernel, const FULL: bool> Pass<'l, 's, K, FULL> {
     }
 
     #[inline(always)]
-    pub(super) fn run(mut self) -> Result<Outcome, Odd> {
+    pub(super) fn run(mut self, mut members: Members<'l, '_>) -> Result<Outcome, Odd> {
         let mut short = [b' '; BLOCK_BYTES];
         let mut base = 0;
         while base < self.line.len() {
             let (block, shift) = block_at(self.line, base, &mut short);
-            self.block(base, block, shift)?;
+            self.block(base, block, shift, &mut members)?;
             base += BLOCK_BYTES;
         }
         if !self.is_closed || self.strings.is_open() {
             return Err(Odd);
         }
-        let (found, early) = self.members.into_found();
+        let (found, early) = members.into_found();
         Ok(Outcome { found, early })
     }
 
     #[inline(always)]
-    fn block(&mut self, base: usize, block: &Block, shift: usize) -> Result<(), Odd> {
+    fn block(&mut self, base: usize, block: &Block, shift: usize, members: &mut Members<'l, '_>) -> Result<(), Odd> {
         let masks = self.kernel.masks(block).shifted(shift);
         let quoted = self.strings.next(self.kernel, &masks);
         let outside = !quoted.inside;
@@ -107,11 +109,11 @@ impl<'l, 's, K: Kernel, const FULL: bool> Pass<'l, 's, K, FULL> {
         if self.nest.depth + brackets.opens.count_ones() > DEEPEST {
             return Err(Odd);
         }
-        let in_object = if self.nest.depth > self.members.depth() + brackets.closes.count_ones() {
+        let in_object = if self.nest.depth > members.depth() + brackets.closes.count_ones() {
             self.nest.pass_all(brackets)
         } else {
             let near = Near { base, opening: quoted.opening, closing: quoted.closing, backslashes: masks.backslashes };
-            self.members_of(brackets, colons, near)?
+            self.members_of(brackets, colons, near, members)?
         };
         // A backslash outside of strings was taken to escape what follows it, which may have been a quote.
         let mut errors = masks.controls & quoted.inside
@@ -141,7 +143,7 @@ impl<'l, 's, K: Kernel, const FULL: bool> Pass<'l, 's, K, FULL> {
                 scalars::check(self.kernel, self.line, base, (block, shift), (verdict.scalar_starts, tokens.scalars))?;
             }
             if quoted.escaped != 0 {
-                self.escapes(base, (block, shift), quoted.escaped)?;
+                check_escapes(self.kernel, self.line, base, (block, shift), quoted.escaped)?;
             }
         }
         if errors != 0 { Err(Odd) } else { Ok(()) }
@@ -150,17 +152,23 @@ impl<'l, 's, K: Kernel, const FULL: bool> Pass<'l, 's, K, FULL> {
     /// Goes past the brackets of a block in which something may be wanted, and takes what is. Tells before which
     /// brackets an object is open.
     #[inline(always)]
-    fn members_of(&mut self, brackets: Brackets, colons: u64, near: Near) -> Result<u64, Odd> {
+    fn members_of(
+        &mut self,
+        brackets: Brackets,
+        colons: u64,
+        near: Near,
+        members: &mut Members<'l, '_>,
+    ) -> Result<u64, Odd> {
         let mut in_object = 0;
         let mut rest = brackets.opens | brackets.closes;
         let mut behind = u64::MAX;
         loop {
-            if self.nest.depth == self.members.depth() {
+            if self.nest.depth == members.depth() {
                 // Below the next bracket; all bits when there is none.
                 let before = (rest & rest.wrapping_neg()).wrapping_sub(1);
                 let mut here = colons & behind & before;
                 while here != 0 {
-                    self.member(here.trailing_zeros(), near)?;
+                    self.member(here.trailing_zeros(), near, members)?;
                     here &= here - 1;
                 }
             }
@@ -171,16 +179,16 @@ impl<'l, 's, K: Kernel, const FULL: bool> Pass<'l, 's, K, FULL> {
             rest &= rest - 1;
             behind = (u64::MAX << at) << 1;
             in_object |= (self.nest.kinds & 1) << at;
-            let is_wanted = self.nest.depth == self.members.depth();
+            let is_wanted = self.nest.depth == members.depth();
             if self.nest.pass(at, brackets) {
                 self.nest.depth += 1;
                 if is_wanted {
-                    self.members.open(brackets.braces >> at & 1 != 0);
+                    members.open(brackets.braces >> at & 1 != 0);
                 }
                 continue;
             }
             self.nest.depth -= 1;
-            if is_wanted && !self.members.close() {
+            if is_wanted && !members.close() {
                 // The resource ends here; so must the line.
                 if near.base + at as usize + 1 != self.line.len() {
                     return Err(Odd);
@@ -192,56 +200,65 @@ impl<'l, 's, K: Kernel, const FULL: bool> Pass<'l, 's, K, FULL> {
     }
 
     #[inline(always)]
-    fn member(&mut self, colon: u32, near: Near) -> Result<(), Odd> {
+    fn member(&self, colon: u32, near: Near, members: &mut Members<'l, '_>) -> Result<(), Odd> {
         let opening = near.opening & !(u64::MAX << colon);
         let colon = near.base + colon as usize;
-        let end = self.name_end(colon);
-        let start =
-            if opening == 0 { self.far_name_start(end)? } else { near.base + 64 - opening.leading_zeros() as usize };
+        let end = name_end(self.line, colon);
+        let start = if opening == 0 {
+            far_name_start(self.line, end)?
+        } else {
+            near.base + 64 - opening.leading_zeros() as usize
+        };
         let length = end.wrapping_sub(start);
         let maybe_escaped = near.backslashes | if start < near.base { self.backslashes } else { 0 };
         if maybe_escaped != 0 && self.line.get(start..end).is_none_or(|name| name.contains(&b'\\')) {
             return Err(Odd);
         }
-        if !self.members.may_want(length) {
+        if !members.may_want(length) {
             return Ok(());
         }
-        self.members.member((start, end), colon, near)
+        members.member((start, end), colon, near)
     }
+}
 
-    /// Where a name begins whose opening quote lies in a block before.
-    fn far_name_start(&self, end: usize) -> Result<usize, Odd> {
-        let from = end.saturating_sub(LONGEST_NAME_BYTES);
-        let before = self.line.get(from..end).ok_or(Odd)?;
-        let quote = from + memchr::memrchr(b'"', before).ok_or(Odd)?;
-        // This quote is one of the name's own.
-        let is_escaped = self.line.get(quote.wrapping_sub(1)) == Some(&b'\\');
-        if is_escaped { Err(Odd) } else { Ok(quote + 1) }
+/// Where a name begins whose opening quote lies in a block before.
+fn far_name_start(line: &[u8], end: usize) -> Result<usize, Odd> {
+    let from = end.saturating_sub(LONGEST_NAME_BYTES);
+    let before = line.get(from..end).ok_or(Odd)?;
+    let quote = from + memchr::memrchr(b'"', before).ok_or(Odd)?;
+    // This quote is one of the name's own.
+    let is_escaped = line.get(quote.wrapping_sub(1)) == Some(&b'\\');
+    if is_escaped { Err(Odd) } else { Ok(quote + 1) }
+}
+
+/// Where the name before a colon ends: at its closing quote.
+#[inline(always)]
+fn name_end(line: &[u8], colon: usize) -> usize {
+    let mut end = colon.saturating_sub(1);
+    while let Some(b' ' | b'\t' | b'\n' | b'\r') = line.get(end) {
+        end = end.saturating_sub(1);
     }
+    end
+}
 
-    /// Where the name before a colon ends: at its closing quote.
-    #[inline(always)]
-    fn name_end(&self, colon: usize) -> usize {
-        let mut end = colon.saturating_sub(1);
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.line.get(end) {
-            end = end.saturating_sub(1);
+#[inline(never)]
+fn check_escapes<K: Kernel>(
+    kernel: K,
+    line: &[u8],
+    base: usize,
+    (block, shift): (&Block, usize),
+    escaped: u64,
+) -> Result<(), Odd> {
+    let mut others = escaped & !(kernel.short_escapes(block) >> shift);
+    while others != 0 {
+        let at = base + others.trailing_zeros() as usize;
+        others &= others - 1;
+        match line.get(at..at + 5) {
+            Some([b'u', digits @ ..]) if digits.iter().all(u8::is_ascii_hexdigit) => {}
+            _ => return Err(Odd),
         }
-        end
     }
-
-    #[inline(never)]
-    fn escapes(&self, base: usize, (block, shift): (&Block, usize), escaped: u64) -> Result<(), Odd> {
-        let mut others = escaped & !(self.kernel.short_escapes(block) >> shift);
-        while others != 0 {
-            let at = base + others.trailing_zeros() as usize;
-            others &= others - 1;
-            match self.line.get(at..at + 5) {
-                Some([b'u', digits @ ..]) if digits.iter().all(u8::is_ascii_hexdigit) => {}
-                _ => return Err(Odd),
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// The 64 bytes from `base` on. Where the line has fewer, they are its last 64, the first of which (as many as the

@@ -45,8 +45,8 @@ pub(crate) struct Courier {
     pub(super) cuts_lines: bool,
     /// Whether the job moves.
     pub(crate) activity: Arc<Activity>,
-    /// Objects that go on with an upload of which it isn't known whether the store still has it.
-    unproven: Mutex<Vec<ObjectName>>,
+    /// Objects that go on with an upload, and whether the store has said that it has it.
+    unproven: Mutex<Vec<(ObjectName, bool)>>,
 }
 
 /// A payload on its way, with the permit that pays for it until the store has acknowledged it.
@@ -85,23 +85,33 @@ impl Courier {
         }
     }
 
-    /// Says that an object goes on with an upload of which it isn't known whether the store still has it.
-    pub(crate) fn trust(&self, object: ObjectName) {
-        self.unproven.lock().unwrap_or_else(PoisonError::into_inner).push(object);
+    /// Says that an object goes on with an upload that nothing was stored in yet by this attempt; `is_listed`: the store has
+    /// said that it has it.
+    pub(crate) fn trust(&self, object: ObjectName, is_listed: bool) {
+        self.unproven.lock().unwrap_or_else(PoisonError::into_inner).push((object, is_listed));
     }
 
     /// Says that the store has an object's upload.
     pub(super) fn proven(&self, object: &ObjectName) {
-        self.unproven.lock().unwrap_or_else(PoisonError::into_inner).retain(|unproven| unproven != object);
+        self.unproven.lock().unwrap_or_else(PoisonError::into_inner).retain(|(unproven, _)| unproven != object);
     }
 
-    /// Objects whose uploads are most likely gone, now that this one's is: all that are as old.
-    pub(super) fn gone_with(&self, object: ObjectName) -> Vec<ObjectName> {
-        let mut gone = std::mem::take(&mut *self.unproven.lock().unwrap_or_else(PoisonError::into_inner));
-        if !gone.contains(&object) {
-            gone.push(object);
+    /// Objects whose uploads are gone, by how the store refused one of them. If it says that it doesn't know one, those that
+    /// it has never said to have are most likely as old. If it refuses access to one that nothing was stored in yet, that one.
+    pub(super) fn gone_with(&self, object: ObjectName, kind: ErrorKind) -> Vec<ObjectName> {
+        let mut unproven = self.unproven.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_unproven = unproven.iter().any(|(name, _)| *name == object);
+        match kind {
+            ErrorKind::NotFound => {
+                let others = unproven.iter().filter(|(name, is_listed)| !is_listed && *name != object);
+                let mut gone: Vec<ObjectName> = others.map(|(name, _)| name.clone()).collect();
+                unproven.retain(|(_, is_listed)| *is_listed);
+                gone.push(object);
+                gone
+            }
+            ErrorKind::PermissionDenied if is_unproven => vec![object],
+            _ => Vec::new(),
         }
-        gone
     }
 
     /// Tells of what becomes durable.

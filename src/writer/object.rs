@@ -123,8 +123,8 @@ impl Object {
 
     /// Names the object in an error. Of an upload that is gone nothing can be gone on with: the next attempt must know.
     async fn note_failure(&self, error: Error) -> Error {
-        if error.kind() == ErrorKind::NotFound && self.upload.get().is_some() {
-            for object in self.courier.gone_with(self.object_name()) {
+        if self.upload.get().is_some() {
+            for object in self.courier.gone_with(self.object_name(), error.kind()) {
                 if let Err(error) = self.courier.note(Entry::Gone { object }).await {
                     tracing::warn!(object = %self.key, error = format!("{error:#}"), "a lost upload isn't noted");
                 }

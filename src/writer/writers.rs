@@ -122,9 +122,7 @@ impl Writers {
                 self.next.insert(slot, (sequence, reason));
             }
             Start::Open(open) => {
-                if !open.is_proven {
-                    self.courier.trust(open.name());
-                }
+                self.courier.trust(open.name(), open.is_proven);
                 let ResumedObject { content, sequence, reason, upload, parts, .. } = open;
                 let object = self.new_object(slot, content, sequence, reason)?.resume(upload, parts);
                 *self.place(slot) = Some(object);

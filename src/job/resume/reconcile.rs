@@ -1,6 +1,6 @@
 //! The journal against the store: what of it can be gone on with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ranges::{RangeEnd, RangeEnds, Reached};
 use super::replay::{ObjectState, Replayed};
@@ -37,8 +37,22 @@ pub(in super::super) async fn reconcile(
     let places: BTreeMap<&str, usize> = plan.iter().zip(0..).map(|((name, _), index)| (name.as_str(), index)).collect();
     let listed = destination.list(&naming.folder()).await?;
     let sizes = listed.into_iter().map(|object| (object.key, object.size_bytes)).collect();
-    let mut walk =
-        Walk { destination, naming, journal, sizes, objects: Vec::new(), starts: Vec::new(), warnings: Vec::new() };
+    let open_uploads = match destination.open_uploads(&naming.folder()).await {
+        Ok(open) => open.map(|open| open.into_iter().map(|upload| upload.upload_id).collect()),
+        Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
+        // Who may write may not be allowed to list.
+        Err(_) => None,
+    };
+    let mut walk = Walk {
+        destination,
+        naming,
+        journal,
+        sizes,
+        open_uploads,
+        objects: Vec::new(),
+        starts: Vec::new(),
+        warnings: Vec::new(),
+    };
     let mut marks = BTreeMap::new();
     for (content, sequence) in objects {
         if let Some(found) = walk.content(&content, sequence).await? {
@@ -131,6 +145,8 @@ struct Walk<'a> {
     journal: &'a dyn Journal,
     /// What the job folder holds.
     sizes: BTreeMap<ObjectKey, u64>,
+    /// Ids of its open uploads, if the store can tell.
+    open_uploads: Option<BTreeSet<String>>,
     objects: Vec<(ObjectReport, Mark)>,
     starts: Vec<(Content, Start)>,
     warnings: Vec<String>,
@@ -221,6 +237,11 @@ impl Walk<'_> {
         let mut parts = state.unbroken();
         let listed = listed_parts(upload.as_ref()).await?;
         let is_proven = listed.is_some();
+        // Some stores refuse access to an upload that is gone, which looks as if it couldn't be asked for its parts.
+        if !is_proven && self.open_uploads.as_ref().is_some_and(|open| !open.contains(upload_id)) {
+            self.warn_again(key, "the store doesn't have its upload any more");
+            return self.again(object).await;
+        }
         if let Some(held) = listed {
             parts = held_parts(parts, &held);
         }
@@ -228,11 +249,14 @@ impl Walk<'_> {
             let ids: Vec<PartId> = parts.iter().map(|part| part.id.clone()).collect();
             match upload.complete(&ids).await {
                 Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    self.warn_again(key, "the store doesn't have its upload any more");
+                Err(error) if error.is_retryable() || error.kind() == ErrorKind::Fenced => {
+                    return Err(error.with("object", key));
+                }
+                // The store could be listed, and there is no object: whatever it answers of an upload that is gone.
+                Err(error) => {
+                    self.warn_again(key, &format!("the store didn't complete it: {error}"));
                     return self.again(object).await;
                 }
-                Err(error) => return Err(error.with("object", key)),
             }
             self.journal.append(Entry::Closed { object: object.clone() }).await?;
             return Ok(Open::Closed(Box::new(whole)));

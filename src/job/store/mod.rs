@@ -15,6 +15,7 @@ mod memory;
 mod record;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "sqlite", test))]
 mod wire;
 
 use std::any::Any;

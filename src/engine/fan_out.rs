@@ -246,7 +246,13 @@ impl FanOut {
 
     /// Passes over what was counted by an earlier attempt. What that had to report may be missing still.
     async fn pass(&mut self, current: &Current<'_>, run: &Run) -> Result<()> {
-        self.books.pass(run.slot, run.resources, run.end);
+        let fate = match run.fate {
+            Sifted::Keep => Fate::Written,
+            Sifted::Exclude(exclusion) => Fate::Excluded(exclusion),
+            Sifted::Supersede => Fate::Superseded,
+            Sifted::Quarantine(_) => Fate::Quarantined,
+        };
+        self.books.pass(run.slot, fate, run.resources, run.end);
         match run.fate {
             Sifted::Quarantine(reason) => self.quarantine(&current.place_of(run), &reason).await,
             Sifted::Keep | Sifted::Exclude(_) | Sifted::Supersede => Ok(()),
@@ -296,7 +302,7 @@ impl FanOut {
         if counted <= self.books.place().1 {
             self.books.record(Slot::UNKNOWN, Fate::Quarantined, Count::new(1, length_bytes + 1), end);
         } else {
-            self.books.pass(Slot::UNKNOWN, 1, end);
+            self.books.pass(Slot::UNKNOWN, Fate::Quarantined, 1, end);
         }
         let place = Place { range, origin: &origin, bytes_into_block: 0, rows_into_block: 0, length_bytes };
         self.quarantine(&place, &Reason::TooLong { limit_bytes }).await

@@ -109,14 +109,18 @@ impl Books {
     /// Counts resources with their fate; they end `bytes_into_block` bytes into the block.
     pub fn record(&mut self, slot: Slot, fate: Fate, count: Count, bytes_into_block: usize) {
         self.row_mut(slot).record(fate, count);
-        self.pass(slot, count.resources, bytes_into_block);
+        self.pass(slot, fate, count.resources, bytes_into_block);
     }
 
     /// Passes resources over that were counted before.
-    pub fn pass(&mut self, slot: Slot, resources: u64, bytes_into_block: usize) {
+    pub fn pass(&mut self, slot: Slot, fate: Fate, resources: u64, bytes_into_block: usize) {
         self.bytes_into_block = bytes_into_block as u64;
         self.rows_into_block += resources;
         self.met = self.met.and(slot);
+        if fate == Fate::Quarantined {
+            // What there is to report of it belongs to the error report, which may be behind.
+            self.met = self.met.and(Slot::ERRORS);
+        }
     }
 
     /// Counts lines that don't come from the source, such as those of the error report.
@@ -245,6 +249,8 @@ mod tests {
         assert!(!books.mark(Slot::UNKNOWN).alone);
         books.begin_range(1, &range, Some(Slot::UNKNOWN));
         assert!(books.mark(Slot::UNKNOWN).alone);
+        books.record(Slot::UNKNOWN, Fate::Quarantined, Count::new(1, 10), 10);
+        assert!(!books.mark(Slot::UNKNOWN).alone, "its report may be behind");
         books.end_range();
         assert_eq!(books.position().to_string(), "a at its end");
     }

@@ -4,8 +4,8 @@
 //! parts without a hole. A range of the snapshot is read
 //!
 //! - not at all, if everything in it is before the marks of its types;
-//! - from a mark in it, if everything before that is of the mark's own type: so a file of one type is read again from its
-//!   last durable part;
+//! - from a mark in it, if everything before that is of the mark's own type, and none of it in quarantine: so a file of
+//!   one type is read again from its last durable part;
 //! - else from its start, and each type is passed over up to its mark.
 //!
 //! Which types a range holds is known from the journal: after ranges with 4 MiB of resources or more the rows that have
@@ -15,8 +15,6 @@
 mod ranges;
 mod reconcile;
 mod replay;
-#[cfg(test)]
-mod tests;
 
 pub(super) use reconcile::{Progressed, reconcile};
 pub(super) use replay::{durable_bytes, open_uploads_of};

@@ -1,1 +1,0 @@
-//! Journals made up, and what is read again.

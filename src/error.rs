@@ -30,6 +30,8 @@ pub enum ErrorKind {
     Unreadable,
     /// The source as a whole failed.
     Source,
+    /// The source isn't what it was when the job began, so the job can't go on exactly.
+    SourceChanged,
     /// A resource couldn't be understood and the job was told to stop at the first one.
     BadResource,
     /// The object store failed or refused.
@@ -42,6 +44,8 @@ pub enum ErrorKind {
     Cancelled,
     /// Another holder has taken the job over: nothing may be completed, aborted or deleted here.
     Fenced,
+    /// Nothing was read and nothing became durable for too long.
+    Stalled,
     /// The books of the job don't balance.
     Unbalanced,
     /// A fault of this crate.
@@ -61,14 +65,43 @@ impl ErrorKind {
             Self::CohortUnreadable => "cohort unreadable",
             Self::Unreadable => "unreadable",
             Self::Source => "source failed",
+            Self::SourceChanged => "source changed",
             Self::BadResource => "bad resource",
             Self::Store => "object store failed",
             Self::OutOfSpace => "out of space",
             Self::LimitExceeded => "limit exceeded",
             Self::Cancelled => "cancelled",
             Self::Fenced => "fenced",
+            Self::Stalled => "stalled",
             Self::Unbalanced => "books don't balance",
             Self::Internal => "internal error",
+        }
+    }
+}
+
+impl ErrorKind {
+    /// Whether a job that failed for this reason may be resumed: the same job can't fail for it again by its own nature.
+    #[must_use]
+    pub const fn may_be_resumed(self) -> bool {
+        match self {
+            Self::NotFound
+            | Self::PermissionDenied
+            | Self::Unreadable
+            | Self::Source
+            | Self::Store
+            | Self::OutOfSpace
+            | Self::Stalled
+            | Self::Internal => true,
+            Self::InvalidRequest
+            | Self::InvalidConfig
+            | Self::AlreadyExists
+            | Self::CohortUnreadable
+            | Self::BadResource
+            | Self::LimitExceeded
+            | Self::SourceChanged
+            | Self::Cancelled
+            | Self::Fenced
+            | Self::Unbalanced => false,
         }
     }
 }

@@ -10,7 +10,8 @@
 //!   and a job completes only if its books balance.
 //! - **Bytes pass through.** A resource is scanned, never parsed and written anew.
 //! - **Memory is a number you set**: all buffered data is charged to one [budget].
-//! - **A cancelled job is a sealed result**: what is there is whole, counted and listed.
+//! - **A crash costs no byte.** With a [`JobStore`](job::JobStore) a job goes on where it was killed, to the same objects.
+//! - **A cancelled job is a sealed result**: what is there is whole, counted and listed, and can be continued.
 //!
 //! # Example
 //! The source is here one of the two that the crate has, a folder of NDJSON being the other; `examples/embed.rs` in the
@@ -68,6 +69,7 @@
 //!
 //! | feature | what it adds |
 //! | --- | --- |
+//! | `sqlite` | a store of jobs in an SQLite file, so that they survive a crash |
 //! | `s3` | Amazon S3 and compatible stores |
 //! | `gcs` | Google Cloud Storage |
 //! | `azure` | Azure Blob Storage |

@@ -36,6 +36,15 @@ impl Location {
     }
 }
 
+/// A path or URI as it would be typed in any working directory, without `/` at its end; what is neither stays as it is.
+#[must_use]
+pub fn whole_uri(uri: &str) -> String {
+    let trimmed = uri.trim_end_matches('/');
+    let uri = if trimmed.is_empty() { uri } else { trimmed };
+    let path = (scheme(uri).is_none() && !uri.is_empty()).then(|| std::path::absolute(uri).ok()).flatten();
+    path.and_then(|path| path.to_str().map(str::to_owned)).unwrap_or_else(|| uri.to_owned())
+}
+
 /// The refusal of a scheme; `accepted` says what may stand in its place.
 pub(crate) fn unknown_scheme(text: &str, scheme: &str, accepted: &str) -> Error {
     let message = format!("the scheme {:?} is unknown; use {accepted}", excerpt(scheme));
@@ -97,6 +106,18 @@ mod tests {
         {
             assert_eq!(Location::parse(text).unwrap(), Location::Uri { scheme: expected.to_owned() }, "{text}");
         }
+    }
+
+    #[test]
+    fn a_place_is_the_same_however_it_is_typed() {
+        let absolute = std::path::absolute("data").unwrap().display().to_string();
+        for uri in ["data", "./data", "data/", absolute.as_str()] {
+            assert_eq!(whole_uri(uri), absolute, "{uri}");
+        }
+        for uri in ["s3://bucket/in", "sqlite:x.db", "file:///srv/in", "/", ""] {
+            assert_eq!(whole_uri(uri), uri);
+        }
+        assert_eq!(whole_uri("s3://bucket/in/"), "s3://bucket/in");
     }
 
     #[test]

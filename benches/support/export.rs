@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fhir_export::destination::Destination;
-use fhir_export::job::{Config, Exporter, JobReport, JobState};
+use fhir_export::job::{Config, Exporter, ExporterBuilder, JobReport, JobState};
 use fhir_export::request::{ExportRequest, Level};
 use fhir_export::source::Source;
 use tokio::runtime::Runtime;
@@ -47,7 +47,12 @@ pub(crate) struct Export {
 impl Export {
     /// An export of everything from a source of so many bytes.
     pub(crate) fn new(source: impl Source + 'static, bytes: u64, config: Config) -> Self {
-        let exporter = Exporter::builder().source(Arc::new(source)).config(config).build().unwrap();
+        Self::of(Exporter::builder().source(Arc::new(source)).config(config), bytes)
+    }
+
+    /// An export of everything with an exporter that is put together elsewhere.
+    pub(crate) fn of(builder: ExporterBuilder, bytes: u64) -> Self {
+        let exporter = builder.build().unwrap();
         let request = ExportRequest::new(Level::System);
         Self { runtime: runtime(), exporter, request, bytes, meter: Meter::default() }
     }

@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tracing::Instrument;
 
 use super::fan_out::FanOut;
+use super::halted;
 use super::progress::Reporter;
 use super::range_sink::{Intake, Piece, RangeSink};
-use super::{halted, outcome};
+use super::restart::ReadFrom;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{Cursor, Range, Snapshot};
+use crate::writer::WaitsFor;
 
 /// Pieces of one range that may wait, for each thread that scans them: enough that none is idle. More would only read
 /// further ahead, into memory that has left the cache when it is scanned.
@@ -22,6 +25,7 @@ const WAITING_PIECES_A_THREAD: usize = 2;
 pub(super) struct Ranges {
     snapshot: Arc<dyn Snapshot>,
     ranges: Vec<Range>,
+    reads: Vec<ReadFrom>,
     intake: Arc<Intake>,
     read_ahead: usize,
     reading: BTreeMap<usize, Reading>,
@@ -37,10 +41,17 @@ struct Reading {
 }
 
 impl Ranges {
-    pub(super) fn new(snapshot: Arc<dyn Snapshot>, ranges: Vec<Range>, intake: Arc<Intake>, read_ahead: usize) -> Self {
+    pub(super) fn new(
+        snapshot: Arc<dyn Snapshot>,
+        ranges: Vec<Range>,
+        reads: Vec<ReadFrom>,
+        intake: Arc<Intake>,
+        read_ahead: usize,
+    ) -> Self {
         Self {
             snapshot,
             ranges,
+            reads,
             intake,
             read_ahead: read_ahead.max(1),
             reading: BTreeMap::new(),
@@ -56,10 +67,21 @@ impl Ranges {
             let Some(name) = self.ranges.get(index).map(|range| range.name.clone()) else { break };
             reporter.begin_range(&name);
             self.start_up_to(index + self.read_ahead);
-            self.fan_out_range(index, &Arc::from(name), fan_out, reporter).await?;
+            let name = Arc::from(name);
+            let read_from = self.read_from(index);
+            self.intake.activity.begin_range(&name);
+            fan_out.begin_range(index, &name, &read_from)?;
+            if read_from != ReadFrom::Nowhere {
+                self.fan_out_range(index, &name, fan_out, reporter).await?;
+            }
+            fan_out.end_range(index + 1 == self.ranges.len()).await?;
             reporter.end_range();
         }
         Ok(())
+    }
+
+    fn read_from(&self, index: usize) -> ReadFrom {
+        self.reads.get(index).cloned().unwrap_or_default()
     }
 
     /// Ends all reading and waits until nobody reads any more.
@@ -75,9 +97,13 @@ impl Ranges {
         fan_out: &mut FanOut,
         reporter: &mut Reporter,
     ) -> Result<()> {
-        while let Some(piece) = self.next_piece(index).await? {
+        let activity = Arc::clone(&self.intake.activity);
+        while let Some(piece) = activity.waiting(WaitsFor::Source, self.next_piece(index)).await? {
             match piece {
-                Piece::Block(sifted) => fan_out.take(name, sifted.done().await??).await?,
+                Piece::Block(sifted) => {
+                    let sifted = activity.waiting(WaitsFor::Cpu, sifted.done()).await??;
+                    fan_out.take(name, sifted).await?;
+                }
                 Piece::TooLong { origin, length_bytes } => {
                     fan_out.too_long(name, origin, length_bytes, self.intake.line_limit_bytes).await?;
                 }
@@ -109,7 +135,7 @@ impl Ranges {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::Unreadable && !fan_out.fails_on_bad() => {
                 tracing::warn!(range = name, error = format!("{error:#}"), "range can't be read");
-                fan_out.report_error(outcome::unreadable(name, &error)).await
+                fan_out.report_unreadable(name, &error).await
             }
             Err(error) => Err(error),
         }
@@ -127,15 +153,25 @@ impl Ranges {
 
     fn start(&mut self, index: usize) {
         let Some(range) = self.ranges.get(index).cloned() else { return };
+        let (from, rows_before) = match self.read_from(index) {
+            ReadFrom::Nowhere => return,
+            ReadFrom::Start => (Cursor::start(), 0),
+            // Of lines the number of rows is never asked for.
+            ReadFrom::Position(position, _) => {
+                (Cursor::new(&position.cursor), position.place.saturating_sub(position.rows_after))
+            }
+        };
         let (out, pieces) = mpsc::channel(2 + WAITING_PIECES_A_THREAD * self.intake.cpu.threads());
         let (end, ended) = tokio::sync::oneshot::channel();
-        let sink = RangeSink::new(Arc::clone(&self.intake), index as u64, out);
+        let sink = RangeSink::new(Arc::clone(&self.intake), index as u64, rows_before, out);
         let (snapshot, halt) = (Arc::clone(&self.snapshot), self.intake.halt.clone());
-        let task = self.tasks.spawn(async move {
+        let span = tracing::info_span!("range", name = range.name);
+        let reading = async move {
             // Reading owns nothing that could be lost, so it may be dropped at any await.
-            let read = halt.run_until_cancelled(read(snapshot.as_ref(), &range, sink)).await;
+            let read = halt.run_until_cancelled(read(snapshot.as_ref(), &range, &from, sink)).await;
             drop(end.send(read.unwrap_or_else(|| Err(halted()))));
-        });
+        };
+        let task = self.tasks.spawn(reading.instrument(span));
         self.reading.insert(index, Reading { pieces, ended, task });
     }
 
@@ -155,8 +191,8 @@ impl Ranges {
     }
 }
 
-async fn read(snapshot: &dyn Snapshot, range: &Range, mut sink: RangeSink) -> Result<()> {
-    snapshot.read(range, &Cursor::start(), &mut sink).await?;
+async fn read(snapshot: &dyn Snapshot, range: &Range, from: &Cursor, mut sink: RangeSink) -> Result<()> {
+    snapshot.read(range, from, &mut sink).await?;
     sink.finish().await
 }
 

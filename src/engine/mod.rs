@@ -13,14 +13,17 @@ mod intake;
 mod outcome;
 mod progress;
 mod range_sink;
+mod restart;
 mod sift;
 
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use fan_out::BEHIND_ALL;
 pub use fan_out::OnBad;
-pub use progress::{Progress, TypeProgress};
+pub use progress::{Progress, TypeProgress, Waited};
+pub(crate) use restart::{Point, ReadFrom, Restart};
 
 use crate::budget::Budget;
 use crate::cpu::CpuPool;
@@ -30,7 +33,7 @@ use crate::filter::Filter;
 use crate::ledger::{Books, LedgerRow, Slot};
 use crate::resource::Validation;
 use crate::source::{Range, Snapshot};
-use crate::writer::{Ending, ObjectOutcome, Writers};
+use crate::writer::{Activity, Ending, ObjectOutcome, Writers};
 use fan_out::FanOut;
 use intake::Ranges;
 use progress::Reporter;
@@ -63,6 +66,10 @@ pub(crate) struct Engine {
     /// Ends the job's reading when it is cancelled.
     pub(crate) halt: CancellationToken,
     pub(crate) progress: tokio::sync::watch::Sender<Progress>,
+    /// Where the job goes on, if it was interrupted.
+    pub(crate) restart: Restart,
+    /// Whether the job moves.
+    pub(crate) activity: Arc<Activity>,
 }
 
 /// A job's data, fanned out; its objects are still open.
@@ -101,12 +108,22 @@ impl Engine {
             halt: self.halt.clone(),
             head: tokio::sync::watch::Sender::new(0),
             starving: tokio::sync::Notify::new(),
+            activity: Arc::clone(&self.activity),
         });
         let mut fan_out = FanOut::new(self.writers, Arc::clone(&sieve), buffers, self.on_bad, self.halt);
-        let mut reporter = Reporter::new(self.progress);
-        let mut ranges = Ranges::new(self.snapshot, self.ranges, intake, self.limits.read_ahead);
-        let ran = ranges.run(&mut fan_out, &mut reporter).await;
+        let mut reporter = Reporter::new(self.progress, self.activity);
+        let count = self.ranges.len();
+        let mut restart = self.restart;
+        let reads = std::mem::take(&mut restart.reads);
+        let mut ranges = Ranges::new(self.snapshot, self.ranges, reads, intake, self.limits.read_ahead);
+        let ran = match fan_out.restart(restart) {
+            Ok(()) => ranges.run(&mut fan_out, &mut reporter).await,
+            Err(error) => Err(error),
+        };
         ranges.stop().await;
+        if ran.is_ok() {
+            fan_out.begin_epilogue(count);
+        }
         reporter.publish(&fan_out.books, &sieve);
         (FannedOut { fan_out, sieve }, ran)
     }
@@ -115,12 +132,12 @@ impl Engine {
 impl FannedOut {
     /// Adds a line to the error report that is no error.
     pub(crate) async fn inform_outside_level(&mut self, resource_type: &ResourceType, level: &str) -> Result<()> {
-        self.fan_out.report(outcome::outside_level(resource_type.as_str(), level)).await
+        self.fan_out.report_behind(outcome::outside_level(resource_type.as_str(), level), false).await
     }
 
     /// Adds an error about the cohort to the report.
     pub(crate) async fn report_cohort(&mut self, text: &str) -> Result<()> {
-        self.fan_out.report_error(outcome::cohort_incomplete(text)).await
+        self.fan_out.report_behind(outcome::cohort_incomplete(text), true).await
     }
 
     /// Ends all objects in the given way.

@@ -28,12 +28,13 @@ pub(super) fn quarantined(place: &Place<'_>, reason: &Reason) -> Vec<u8> {
             let offset = offset + place.bytes_into_block;
             (format!("offset {offset}"), json!({"url": "offset", "valueString": offset.to_string()}))
         }
-        Origin::Cursor { cursor, rows } => {
+        Origin::Cursor { cursor, rows, .. } => {
             let row = rows + place.rows_into_block;
             let cursor = cursor.escape_ascii().to_string();
             let after = if cursor.is_empty() { "the start" } else { &cursor };
             (format!("row {row} after {after}"), json!({"url": "row", "valueString": format!("{cursor}+{row}")}))
         }
+        Origin::End => ("at its end".to_owned(), json!({"url": "row", "valueString": "end"})),
     };
     let (range, length) = (place.range, place.length_bytes);
     line(&json!({

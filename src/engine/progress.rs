@@ -1,5 +1,6 @@
 //! How far a job is, for whoever watches.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -7,6 +8,7 @@ use tokio::sync::watch;
 use super::sift::Sieve;
 use crate::fhir::ResourceType;
 use crate::ledger::{Books, LedgerRow};
+use crate::writer::{Activity, WaitsFor};
 
 /// Least time between two reports.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -25,6 +27,21 @@ pub struct Progress {
     /// Lines so far that had to be gone through byte by byte (see [`Facts::slow`](crate::resource::Facts)), those of
     /// blocks read ahead included.
     pub slow_lines: u64,
+    /// How long the job has waited for what.
+    pub waited: Waited,
+}
+
+/// How long a job has waited for what, in all, while it read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waited {
+    /// For blocks of the source.
+    pub source: Duration,
+    /// For scanning and compressing.
+    pub cpu: Duration,
+    /// For the object store.
+    pub store: Duration,
+    /// What most of the time since the report before was spent on; `None`: on next to no waiting.
+    pub bottleneck: Option<WaitsFor>,
 }
 
 /// How far one type is.
@@ -40,6 +57,9 @@ pub struct TypeProgress {
 #[derive(Debug)]
 pub(super) struct Reporter {
     watch: watch::Sender<Progress>,
+    activity: Arc<Activity>,
+    waited: [Duration; 3],
+    bottleneck: Option<WaitsFor>,
     last: Option<Instant>,
     range: Option<String>,
     ranges_done: usize,
@@ -47,8 +67,9 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    pub(super) const fn new(watch: watch::Sender<Progress>) -> Self {
-        Self { watch, last: None, range: None, ranges_done: 0, ranges: 0 }
+    pub(super) fn new(watch: watch::Sender<Progress>, activity: Arc<Activity>) -> Self {
+        let waited = activity.waited();
+        Self { watch, activity, waited, bottleneck: None, last: None, range: None, ranges_done: 0, ranges: 0 }
     }
 
     pub(super) fn begin(&mut self, ranges: usize) {
@@ -67,11 +88,20 @@ impl Reporter {
     /// Reports if it is time to.
     pub(super) fn tick(&mut self, books: &Books, sieve: &Sieve) {
         let now = Instant::now();
-        if self.last.is_some_and(|last| now.duration_since(last) < PERIOD) {
+        let since = self.last.map(|last| now.duration_since(last));
+        if since.is_some_and(|since| since < PERIOD) {
             return;
         }
         self.last = Some(now);
+        self.find_bottleneck(since.unwrap_or_default());
         self.publish(books, sieve);
+    }
+
+    fn find_bottleneck(&mut self, since: Duration) {
+        let before = std::mem::replace(&mut self.waited, self.activity.waited());
+        let spent = self.waited.iter().zip(before).map(|(now, before)| now.saturating_sub(before));
+        let most = WaitsFor::ALL.into_iter().zip(spent).max_by_key(|(_, spent)| *spent);
+        self.bottleneck = most.filter(|(_, spent)| *spent * 4 > since).map(|(what, _)| what);
     }
 
     /// Reports.
@@ -83,11 +113,13 @@ impl Reporter {
             .map(|(slot, resource_type)| TypeProgress { resource_type, row: books.row(slot) })
             .collect();
         rows.sort_by(|a, b| a.resource_type.cmp(&b.resource_type));
+        let [source, cpu, store] = self.activity.waited();
         self.watch.send_replace(Progress {
             types: rows,
             range: self.range.clone(),
             ranges_done: self.ranges_done,
             ranges: self.ranges,
+            waited: Waited { source, cpu, store, bottleneck: self.bottleneck },
             slow_lines: sieve.slow_lines(),
         });
     }

@@ -14,6 +14,7 @@ use crate::cpu::{CpuPool, Pending};
 use crate::error::{Error, Result};
 use crate::ledger::Origin;
 use crate::source::{BlockSink, Buffer, Cursor, Rows};
+use crate::writer::Activity;
 
 /// What all ranges of a job share.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub(super) struct Intake {
     pub(super) head: watch::Sender<u64>,
     /// The range whose turn it is lacks memory that later ones hold.
     pub(super) starving: Notify,
+    /// Whether the job moves.
+    pub(super) activity: Arc<Activity>,
 }
 
 /// What a range hands on, in order.
@@ -64,6 +67,8 @@ struct Start {
     cursor: Cursor,
     /// Bytes of lines, or rows, handed over since.
     passed: u64,
+    /// Rows between the range's start and what comes next.
+    rows_before: u64,
 }
 
 /// The beginning of a line whose end hasn't come yet.
@@ -112,15 +117,18 @@ impl Start {
 
     /// Where so many rows begin; what comes next begins behind them.
     fn after_rows(&mut self, rows: u64) -> Origin {
-        let origin = Origin::Cursor { cursor: Arc::from(self.cursor.as_bytes()), rows: self.passed };
+        let (cursor, place) = (Arc::from(self.cursor.as_bytes()), self.rows_before);
+        let origin = Origin::Cursor { cursor, rows: self.passed, place };
         self.passed += rows;
+        self.rows_before += rows;
         origin
     }
 }
 
 impl RangeSink {
-    pub(super) fn new(intake: Arc<Intake>, number: u64, out: mpsc::Sender<Piece>) -> Self {
-        let start = Start { cursor: Cursor::start(), passed: 0 };
+    /// Of a range that is read from a place within, `rows_before` is how many rows lie before it.
+    pub(super) fn new(intake: Arc<Intake>, number: u64, rows_before: u64, out: mpsc::Sender<Piece>) -> Self {
+        let start = Start { cursor: Cursor::start(), passed: 0, rows_before };
         Self { intake, number, out, start, held: Held::Nothing }
     }
 
@@ -144,6 +152,7 @@ impl RangeSink {
     }
 
     async fn send(&mut self, buffer: Buffer, shape: Shape) -> Result<()> {
+        self.intake.activity.moved();
         let (memory, filled, permit) = buffer.into_parts();
         let origin = match &shape {
             Shape::Lines => self.start.after_lines(filled as u64),
@@ -278,7 +287,7 @@ impl BlockSink for RangeSink {
     }
 
     fn at(&mut self, cursor: Cursor) {
-        self.start = Start { cursor, passed: 0 };
+        self.start = Start { cursor, passed: 0, rows_before: self.start.rows_before };
     }
 }
 

@@ -53,6 +53,8 @@ pub(super) enum Sifted {
     Keep,
     /// It is left out.
     Exclude(Exclusion),
+    /// The snapshot is lost, and it may have taken the place of what was in it.
+    Supersede,
     /// It isn't understood.
     Quarantine(Reason),
 }
@@ -304,6 +306,7 @@ impl From<Verdict> for Sifted {
         match verdict {
             Verdict::Keep => Self::Keep,
             Verdict::Exclude(exclusion) => Self::Exclude(exclusion),
+            Verdict::Supersede => Self::Supersede,
             Verdict::Malformed => Self::Quarantine(Reason::LastUpdated),
         }
     }

@@ -61,6 +61,8 @@ pub enum AfterT {
     Count,
     /// They are excluded.
     Exclude,
+    /// They have taken the place of what belonged to the snapshot, which is lost.
+    Supersede,
 }
 
 /// The verdict on one resource.
@@ -70,6 +72,8 @@ pub enum Verdict {
     Keep,
     /// It is left out.
     Exclude(Exclusion),
+    /// The snapshot is lost, and this may have taken the place of what was in it.
+    Supersede,
     /// It can't be judged: a time filter is set and its `lastUpdated` isn't an instant.
     Malformed,
 }
@@ -206,6 +210,7 @@ impl Filter {
         if *modified > self.transaction_time {
             match self.after_t {
                 AfterT::Exclude => return Verdict::Exclude(Exclusion::AfterT),
+                AfterT::Supersede => return Verdict::Supersede,
                 AfterT::Count => notes.stamped_after_t += 1,
             }
         }
@@ -218,6 +223,7 @@ impl fmt::Display for Verdict {
         match self {
             Self::Keep => f.write_str("keep"),
             Self::Exclude(exclusion) => write!(f, "exclude ({exclusion})"),
+            Self::Supersede => f.write_str("supersede"),
             Self::Malformed => f.write_str("malformed"),
         }
     }

@@ -8,16 +8,17 @@ use object_store::PutPayload;
 use super::closing::Closed;
 use super::config::OnCancel;
 use super::manifest::Manifest;
+use super::opening::Opened;
 use super::report::JobReport;
-use super::run::{Job, Opened};
+use super::run::Job;
 use super::state::JobState;
 use super::tidy;
 use crate::engine::{Ended, FannedOut};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fhir::Instant;
+use crate::ledger::Mark;
 use crate::request::Level;
 use crate::scope::Scope;
-use crate::writer::{Ending, Leftover, Naming};
+use crate::writer::{Ending, Entry, Journal, Leftover, Naming, ObjectName, ObjectOutcome, ObjectReport};
 
 impl Job {
     /// Ends the objects, closes the books and writes the manifest.
@@ -26,15 +27,21 @@ impl Job {
         opened: Opened,
         mut fanned_out: FannedOut,
         ran: Result<()>,
+        before: Vec<(ObjectReport, Mark)>,
         naming: &Naming,
-        submitted: &Instant,
     ) -> Result<JobReport> {
         let ran = match ran {
             Ok(()) => self.report_outside(&mut fanned_out, &opened).await,
             Err(error) => Err(error),
         };
         let ending = self.ending(ran.as_ref());
-        let mut closed = Closed::new(self.end(fanned_out, ending).await);
+        let mut ended = self.end(fanned_out, ending).await;
+        ended.outcomes.extend(before.into_iter().map(|(report, mark)| ObjectOutcome::Visible {
+            accepted: report.count,
+            report,
+            mark: Box::new(mark),
+        }));
+        let mut closed = Closed::new(ended);
         let ending = match ending {
             // It was cancelled when everything was read.
             Ending::Finish if self.is_discarded() => Ending::Discard,
@@ -55,7 +62,7 @@ impl Job {
         };
         match error {
             Some(error) => Ok(self.fail(closed, error, naming).await),
-            None => self.succeed(&opened, closed, ending, naming, submitted).await,
+            None => self.succeed(&opened, closed, ending, naming).await,
         }
     }
 
@@ -96,8 +103,26 @@ impl Job {
                 OnCancel::Seal => Ending::Seal,
                 OnCancel::Discard => Ending::Discard,
             },
-            Err(_) => Ending::Discard,
+            // The fault of a job that is halted is with the courier.
+            Err(error) => {
+                let fault = self.shared.courier.get().and_then(|courier| courier.fault_kind());
+                if self.keeps_after(fault.unwrap_or(error.kind())) { Ending::Keep } else { Ending::Discard }
+            }
         }
+    }
+
+    /// Whether what is durable stays for another attempt.
+    fn keeps_after(&self, kind: ErrorKind) -> bool {
+        self.recorder.get().is_some() && (kind.may_be_resumed() || kind == ErrorKind::Fenced)
+    }
+
+    /// Whether the job can be resumed though it ended with this error.
+    pub(super) fn may_resume_after(&self, error: &Error) -> bool {
+        let Some(recorder) = self.recorder.get() else { return false };
+        // Before the snapshot is opened there is nothing to go on with; a refusal to go on changes nothing.
+        let has_begun = recorder.record().transaction_time.is_some();
+        let kind = error.kind();
+        has_begun && (kind.may_be_resumed() || kind == ErrorKind::SourceChanged) && !self.is_discarded()
     }
 
     async fn end(&self, fanned_out: FannedOut, ending: Ending) -> Ended {
@@ -109,6 +134,9 @@ impl Job {
             self.shared.halt.cancelled().await;
             if self.is_cancelled() {
                 self.shared.become_state(JobState::CancelInProgress);
+                if let Err(error) = self.record_state(JobState::CancelInProgress).await {
+                    tracing::warn!(job = %self.id(), error = format!("{error:#}"), "the cancellation isn't recorded");
+                }
                 if self.on_cancel() == OnCancel::Seal {
                     tokio::time::sleep(self.config.seal_timeout).await;
                 }
@@ -122,30 +150,25 @@ impl Job {
         }
     }
 
-    /// Removes what the job wrote: a job that failed leaves nothing behind.
+    /// Ends a job that failed: what is durable stays for another attempt; if there can be none, nothing is left behind.
     async fn fail(&self, mut closed: Closed, error: Error, naming: &Naming) -> JobReport {
         self.shared.stop.cancel();
-        if error.kind() != ErrorKind::Fenced {
+        let resumable = self.may_resume_after(&error);
+        if error.kind() != ErrorKind::Fenced && !resumable {
             tidy::discard(&self.store(), naming, &mut closed).await;
         }
         let state = if self.is_cancelled() { JobState::CancelFailed } else { JobState::Failed };
-        self.report(state, closed, Some(error), None)
+        JobReport { resumable, ..self.report(state, closed, Some(error), None) }
     }
 
-    async fn succeed(
-        &self,
-        opened: &Opened,
-        mut closed: Closed,
-        ending: Ending,
-        naming: &Naming,
-        submitted: &Instant,
-    ) -> Result<JobReport> {
+    async fn succeed(&self, opened: &Opened, mut closed: Closed, ending: Ending, naming: &Naming) -> Result<JobReport> {
         let store = self.store();
         if ending == Ending::Discard {
             tidy::discard(&store, naming, &mut closed).await;
         } else {
             if self.is_cancelled() {
-                tidy::seal(&store, &mut closed, ending == Ending::Finish).await;
+                let gone = tidy::seal(&store, &mut closed, ending == Ending::Finish).await;
+                self.note_gone(gone).await;
             }
             tidy::abort_strays(&store, naming, &closed).await;
         }
@@ -163,12 +186,16 @@ impl Job {
             // It was cancelled in the meantime.
             tidy::discard(&store, naming, &mut closed).await;
         }
-        let state = self.final_state(&closed);
-        let manifest = self.manifest(opened, &closed, state, submitted);
+        let state = self.final_state(&closed, opened);
+        let manifest = self.manifest(opened, &closed, state);
         let key = naming.manifest()?;
         let payload = serde_json::to_vec_pretty(&manifest)
             .map_err(|error| Error::new(ErrorKind::Internal, "the manifest can't be written").caused_by(error))?;
         let was_gone = store.is_gone();
+        if self.resume.is_some() {
+            // That of the attempt before, which sealed the job or had no time to say that it was over.
+            self.in_time(&store, self.destination.delete(&key)).await?;
+        }
         if let Err(error) = self.in_time(&store, self.destination.put(&key, PutPayload::from(payload))).await {
             let error = error.with("object", &key);
             if !was_gone {
@@ -180,7 +207,20 @@ impl Job {
         let error = closed.error.take();
         let mut report = self.report(state, closed, error, Some(manifest));
         report.manifest_url = Some(self.destination.url(&key));
+        report.resumable = self.recorder.get().is_some() && self.is_cancelled() && !self.is_discarded();
         Ok(report)
+    }
+
+    /// Notes that objects were removed.
+    async fn note_gone(&self, gone: Vec<ObjectName>) {
+        for object in gone {
+            if let Some(recorder) = self.recorder.get()
+                && let Err(error) = recorder.append(Entry::Gone { object }).await
+            {
+                // Whoever goes on will find that it isn't there.
+                tracing::warn!(job = %self.id(), error = format!("{error:#}"), "a removed object isn't noted");
+            }
+        }
     }
 
     fn store(&self) -> tidy::Store<'_> {
@@ -195,16 +235,17 @@ impl Job {
     /// Fails when all objects have ended: a cancelled job keeps those that are sealed, for they are whole.
     async fn fail_at_last(&self, closed: Closed, error: Error, ending: Ending, naming: &Naming) -> JobReport {
         if ending == Ending::Seal && error.kind() != ErrorKind::Unbalanced {
-            return self.report(JobState::CancelFailed, closed, Some(error), None);
+            let resumable = self.recorder.get().is_some();
+            return JobReport { resumable, ..self.report(JobState::CancelFailed, closed, Some(error), None) };
         }
         self.fail(closed, error, naming).await
     }
 
-    fn final_state(&self, closed: &Closed) -> JobState {
+    fn final_state(&self, closed: &Closed, opened: &Opened) -> JobState {
         match (self.is_cancelled(), closed.errors) {
             (true, _) if closed.leftovers.is_empty() => JobState::CancelCompleted,
             (true, _) => JobState::CancelFailed,
-            (false, 0) => JobState::Completed,
+            (false, 0) if !opened.is_changed => JobState::Completed,
             (false, _) => JobState::CompletedWithErrors,
         }
     }
@@ -229,6 +270,7 @@ impl Job {
             ledger: closed.rows.into_iter().collect(),
             objects: closed.objects,
             leftovers: closed.leftovers,
+            resumable: false,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The settings of an exporter, checked before anything starts.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +10,16 @@ use crate::clock::{self, Clock};
 use crate::engine::OnBad;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Policy;
-use crate::request::DatastoreId;
+use crate::request::{DatastoreId, JobId};
 use crate::resource::reference::BaseUrls;
 use crate::resource::{Compartment, Validation};
-use crate::writer::{Compression, Layout, MEMBER_BYTES, PartSizing, Split};
+use crate::writer::{Compression, Layout, MEMBER_BYTES, Naming, PartSizing, Split};
 
 /// Largest line limit by default, in bytes.
 const DEFAULT_LINE_LIMIT_BYTES: usize = 64 << 20;
+
+/// Name of the data store when the exporter has none.
+const DEFAULT_DATASTORE_ID: &str = "00000000000000000000000000000000";
 
 /// What happens to the objects of a job that is cancelled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,6 +76,12 @@ pub struct Config {
     pub seal_timeout: Duration,
     /// How long the requests that end one object may take after that; 30 s by default.
     pub closing_timeout: Duration,
+    /// Jobs of the exporter that run at a time; others wait in QUEUED. Any number by default.
+    pub jobs_at_once: Option<NonZeroUsize>,
+    /// How long a job may go without a block read or a byte durable before it fails; 10 min by default, `None`: for ever.
+    pub stall_timeout: Option<Duration>,
+    /// How often a job may be resumed without anything becoming durable before it is given up; 5 by default.
+    pub fruitless_attempts: u32,
     /// The source's own bases, for absolute references; none by default.
     pub base_urls: BaseUrls,
     /// The id of the data store, in the names of objects.
@@ -107,6 +117,9 @@ impl Default for Config {
             on_cancel: OnCancel::Seal,
             seal_timeout: Duration::from_secs(30),
             closing_timeout: Duration::from_secs(30),
+            jobs_at_once: None,
+            stall_timeout: Some(Duration::from_secs(600)),
+            fruitless_attempts: 5,
             base_urls: BaseUrls::default(),
             datastore_id: None,
             compartment: Arc::new(Compartment::r4_patient()),
@@ -165,6 +178,12 @@ impl Config {
     #[expect(clippy::unused_self, reason = "tests set it")]
     pub(super) const fn member_bytes(&self) -> usize {
         MEMBER_BYTES
+    }
+
+    /// The names of a job's objects.
+    pub(super) fn naming(&self, job: &JobId) -> Naming {
+        let datastore_id = self.datastore_id.as_ref().map_or(DEFAULT_DATASTORE_ID, |id| id.as_str());
+        Naming::new(self.layout, datastore_id, job.as_str(), self.compression.suffix())
     }
 
     pub(super) fn part_sizing(&self) -> PartSizing {

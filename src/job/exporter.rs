@@ -1,15 +1,22 @@
 //! The exporter: source, destination and settings, ready to start jobs.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use super::config::Config;
 use super::handle::{JobHandle, Shared};
-use super::run;
+use super::recorder::Recorder;
+use super::resume::durable_bytes;
+use super::run::{self, ResumeOptions};
+use super::state::JobState;
+use super::store::{JobRecord, JobStore};
 use crate::cpu::CpuPool;
 use crate::destination::Destination;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fhir::Instant;
 use crate::request::{ExportRequest, JobId};
 use crate::source::Source;
 
@@ -42,6 +49,9 @@ pub struct Exporter {
     config: Arc<Config>,
     cpu: CpuPool,
     jobs: TaskTracker,
+    turns: Arc<Semaphore>,
+    store: Option<Arc<dyn JobStore>>,
+    context: serde_json::Value,
 }
 
 /// Puts an exporter together.
@@ -51,6 +61,8 @@ pub struct ExporterBuilder {
     source: Option<Arc<dyn Source>>,
     destination: Option<Arc<dyn Destination>>,
     config: Config,
+    store: Option<Arc<dyn JobStore>>,
+    context: serde_json::Value,
 }
 
 impl ExporterBuilder {
@@ -72,6 +84,18 @@ impl ExporterBuilder {
         self
     }
 
+    /// Sets where jobs are kept, so that they survive this process; without it they don't.
+    pub fn job_store(mut self, store: Arc<dyn JobStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Sets what is kept in the record of each job for whoever resumes it, such as the URIs of source and destination.
+    pub fn context(mut self, context: serde_json::Value) -> Self {
+        self.context = context;
+        self
+    }
+
     /// Builds the exporter and starts its CPU pool.
     ///
     /// # Errors
@@ -85,8 +109,13 @@ impl ExporterBuilder {
             source,
             destination: self.destination,
             cpu: CpuPool::new(self.config.threads)?,
+            turns: Arc::new(Semaphore::new(
+                self.config.jobs_at_once.map_or(Semaphore::MAX_PERMITS, |most| most.get().min(Semaphore::MAX_PERMITS)),
+            )),
             config: Arc::new(self.config),
             jobs: TaskTracker::new(),
+            store: self.store,
+            context: self.context,
         })
     }
 }
@@ -119,20 +148,124 @@ impl Exporter {
     /// # Panics
     /// Outside a tokio runtime with time enabled.
     pub fn start_to(&self, request: ExportRequest, destination: Arc<dyn Destination>) -> Result<JobHandle> {
-        let compartment = Arc::clone(&self.config.compartment);
-        let outside_level = request.outside_level(|resource_type| compartment.contains_type(resource_type))?;
         let shared = Arc::new(Shared::new(new_job_id()?));
-        let job = run::Job {
+        let job = self.job(request, destination, Arc::clone(&self.config), self.config.clock.now(), &shared)?;
+        Ok(self.spawn(job, shared))
+    }
+
+    fn job(
+        &self,
+        request: ExportRequest,
+        destination: Arc<dyn Destination>,
+        config: Arc<Config>,
+        submitted: Instant,
+        shared: &Arc<Shared>,
+    ) -> Result<run::Job> {
+        let compartment = Arc::clone(&config.compartment);
+        let outside_level = request.outside_level(|resource_type| compartment.contains_type(resource_type))?;
+        Ok(run::Job {
             source: Arc::clone(&self.source),
             destination,
-            config: Arc::clone(&self.config),
+            config,
             cpu: self.cpu.clone(),
             request,
             outside_level,
-            shared: Arc::clone(&shared),
-        };
-        let task = self.jobs.spawn(job.run());
-        Ok(JobHandle::new(shared, task))
+            shared: Arc::clone(shared),
+            turns: Arc::clone(&self.turns),
+            submitted,
+            store: self.store.clone(),
+            context: self.context.clone(),
+            recorder: OnceLock::new(),
+            resume: None,
+        })
+    }
+
+    fn spawn(&self, job: run::Job, shared: Arc<Shared>) -> JobHandle {
+        let span = tracing::info_span!("job", id = %shared.id);
+        let task = self.jobs.spawn(job.run().instrument(span));
+        JobHandle::new(shared, task)
+    }
+
+    /// Resumes a job of the exporter's job store, to the exporter's own destination.
+    ///
+    /// See [`resume_with`](Self::resume_with).
+    ///
+    /// # Errors
+    /// As of [`resume_with`](Self::resume_with).
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with time enabled.
+    pub async fn resume(&self, id: &JobId) -> Result<JobHandle> {
+        self.resume_with(id, ResumeOptions::default()).await
+    }
+
+    /// Resumes a job that was interrupted, that failed with what can pass, or that was sealed, with the settings that it
+    /// was begun with. What is durable of it is kept, and the rest is written as it would have been.
+    ///
+    /// The exporter must have the source and the destination that the job was begun with. Whether the source is what it
+    /// was is found out when the job runs.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::NotFound`]: there is no such job.
+    /// - [`ErrorKind::Fenced`]: somebody else runs it.
+    /// - [`ErrorKind::InvalidRequest`]: it is over, or its source or destination is another.
+    /// - [`ErrorKind::LimitExceeded`]: it was resumed too often without anything becoming durable. It has failed for good.
+    /// - Any other if the job store can't be used.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with time enabled.
+    pub async fn resume_with(&self, id: &JobId, options: ResumeOptions) -> Result<JobHandle> {
+        let (store, destination) = self.store_and_destination()?;
+        let record = store.get(id).await?.ok_or_else(|| no_such_job(id))?;
+        let claim = store
+            .claim(id)
+            .await?
+            .ok_or_else(|| Error::new(ErrorKind::Fenced, "another process runs the job").with("job", id))?;
+        // Whoever had it may have brought it to its end meanwhile.
+        let mut record = store.get(id).await?.unwrap_or(record);
+        if !record.is_unfinished() {
+            let message = format!("the job is over: it is {}", record.state);
+            return Err(Error::new(ErrorKind::InvalidRequest, message).with("job", id));
+        }
+        let config = Arc::new(record.settings.over(&self.config)?);
+        let shared = Arc::new(Shared::new(id.clone()));
+        let submitted = Instant::parse(&record.submitted).unwrap_or_else(|_| config.clock.now());
+        let mut job = self.job(record.request()?, destination, Arc::clone(&config), submitted, &shared)?;
+        job.resume = Some(options);
+        self.check_same(&record, &job)?;
+        let durable = durable_bytes(&store.entries(id).await?);
+        record.begin_attempt(durable);
+        let gives_up = record.fruitless_attempts > config.fruitless_attempts;
+        let recorder = Recorder::new(store, claim, Arc::clone(&config.clock), record);
+        if gives_up {
+            return Err(give_up(&recorder, config.fruitless_attempts).await);
+        }
+        recorder.change(|record| record.error = None).await?;
+        recorder.clear_cancel().await?;
+        // Only this job sets it, once.
+        drop(job.recorder.set(Arc::new(recorder)));
+        Ok(self.spawn(job, shared))
+    }
+
+    fn store_and_destination(&self) -> Result<(Arc<dyn JobStore>, Arc<dyn Destination>)> {
+        let lacks = |what| Error::new(ErrorKind::InvalidConfig, format!("the exporter has no {what}"));
+        let store = self.store.clone().ok_or_else(|| lacks("job store"))?;
+        let destination = self.destination.clone().ok_or_else(|| lacks("destination"))?;
+        Ok((store, destination))
+    }
+
+    fn check_same(&self, record: &JobRecord, job: &run::Job) -> Result<()> {
+        let (source, manifest_url) = (self.source.name(), job.destination.url(&job.naming().manifest()?));
+        for (what, was, is) in
+            [("source", &record.source, &source), ("destination", &record.manifest_url, &manifest_url)]
+        {
+            if was != is {
+                let message = format!("the job's {what} is another than the exporter's");
+                let error = Error::new(ErrorKind::InvalidRequest, message);
+                return Err(error.with("job", &record.id).with("was", was).with("is", is));
+            }
+        }
+        Ok(())
     }
 
     /// Waits until no job of this exporter runs any more.
@@ -143,6 +276,26 @@ impl Exporter {
         self.jobs.close();
         self.jobs.wait().await;
         self.jobs.reopen();
+    }
+}
+
+fn no_such_job(id: &JobId) -> Error {
+    Error::new(ErrorKind::NotFound, "there is no such job").with("job", id)
+}
+
+/// Ends a job for good that gets nowhere.
+async fn give_up(recorder: &Recorder, attempts: u32) -> Error {
+    let message = format!("the job was resumed {attempts} times without anything becoming durable, and is given up");
+    let error = Error::new(ErrorKind::LimitExceeded, message).with("job", recorder.record().id);
+    let text = error.to_string();
+    let recorded = recorder.change(|record| {
+        record.state = JobState::Failed;
+        record.resumable = false;
+        record.error = Some(text);
+    });
+    match recorded.await {
+        Ok(()) => error,
+        Err(unrecorded) => error.caused_by(unrecorded),
     }
 }
 

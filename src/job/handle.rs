@@ -14,7 +14,7 @@ use crate::engine::Progress;
 use crate::error::{Error, ErrorKind};
 use crate::ledger::Count;
 use crate::request::JobId;
-use crate::writer::{Content, Courier};
+use crate::writer::{Activity, Content, Courier};
 
 /// A job that was started.
 ///
@@ -42,7 +42,10 @@ pub(crate) struct Shared {
     /// The job was cancelled, whatever it does now.
     pub(super) cancelled: CancellationToken,
     pub(super) courier: OnceLock<Arc<Courier>>,
+    pub(super) activity: Arc<Activity>,
     cancel: Mutex<Cancel>,
+    /// What ended the job before it had anything to write with.
+    early_fault: Mutex<Option<Error>>,
 }
 
 #[derive(Debug, Default)]
@@ -61,8 +64,25 @@ impl Shared {
             stop: CancellationToken::new(),
             cancelled: CancellationToken::new(),
             courier: OnceLock::new(),
+            activity: Arc::default(),
             cancel: Mutex::default(),
+            early_fault: Mutex::default(),
         }
+    }
+
+    /// Ends the job with an error that comes from beside its data.
+    pub(super) fn fail(&self, error: Error) {
+        match self.courier.get() {
+            Some(courier) => courier.report(error),
+            None => {
+                self.early_fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                self.halt.cancel();
+            }
+        }
+    }
+
+    pub(super) fn take_early_fault(&self) -> Option<Error> {
+        self.early_fault.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Moves to a state if the job may; tells whether it did.
@@ -76,7 +96,7 @@ impl Shared {
         })
     }
 
-    fn cancel(&self, on_cancel: Option<OnCancel>) -> bool {
+    pub(super) fn cancel(&self, on_cancel: Option<OnCancel>) -> bool {
         let mut cancel = self.lock();
         if !self.become_state(JobState::CancelSubmitted) {
             return false;
@@ -86,6 +106,11 @@ impl Shared {
         self.cancelled.cancel();
         self.halt.cancel();
         true
+    }
+
+    /// Whether the job isn't expected to move: it waits for its turn, looks at its source, or is being cancelled.
+    pub(super) fn is_idle(&self) -> bool {
+        self.courier.get().is_none() || self.cancelled.is_cancelled()
     }
 
     /// What is to become of the objects, if the canceller said so.
@@ -148,10 +173,8 @@ impl JobHandle {
             Ok(report) => report,
             Err(error) => {
                 self.shared.state.send_replace(JobState::Failed);
-                JobReport::failed(
-                    &self.shared.id,
-                    Error::new(ErrorKind::Internal, "the job's task ended early").caused_by(error),
-                )
+                let error = Error::new(ErrorKind::Internal, "the job's task ended early").caused_by(error);
+                JobReport::failed(&self.shared.id, error)
             }
         }
     }

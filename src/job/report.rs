@@ -1,6 +1,6 @@
 //! How a job ended.
 
-use super::manifest::Manifest;
+use super::manifest::{LedgerEntry, Manifest};
 use super::state::JobState;
 use crate::error::Error;
 use crate::fhir::ResourceType;
@@ -28,9 +28,20 @@ pub struct JobReport {
     pub objects: Vec<ObjectReport>,
     /// What may be left in the store besides them.
     pub leftovers: Vec<Leftover>,
+    /// Whether the job can be resumed: what is durable of it was kept.
+    pub resumable: bool,
 }
 
 impl JobReport {
+    /// The books as a manifest shows them.
+    #[must_use]
+    pub fn ledger_entries(&self) -> Vec<LedgerEntry> {
+        let entry = |(name, row): &(Option<ResourceType>, LedgerRow)| {
+            LedgerEntry::new(name.as_ref().map(ResourceType::as_str), row)
+        };
+        self.ledger.iter().map(entry).collect()
+    }
+
     pub(super) fn failed(job_id: &JobId, error: Error) -> Self {
         Self {
             job_id: job_id.clone(),
@@ -41,6 +52,7 @@ impl JobReport {
             ledger: Vec::new(),
             objects: Vec::new(),
             leftovers: Vec::new(),
+            resumable: false,
         }
     }
 }

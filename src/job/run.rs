@@ -1,26 +1,37 @@
 //! One job, from request to manifest.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
 
 use super::config::Config;
 use super::handle::Shared;
+use super::opening::Opened;
+use super::recorder::Recorder;
 use super::report::JobReport;
+use super::resume::Progressed;
 use super::state::JobState;
+use super::store::{JobRecord, JobStore};
+use super::watchdog;
 use crate::budget::Budget;
 use crate::cpu::CpuPool;
 use crate::destination::Destination;
-use crate::engine::{Engine, Limits};
-use crate::error::{Error, ErrorKind, Result};
+use crate::engine::{Engine, Limits, Restart};
+use crate::error::{ErrorKind, Result};
 use crate::fhir::{Instant, ResourceType};
 use crate::filter::{AfterT, Filter, FilterParts};
-use crate::request::{ExportRequest, JobId, Level, TypeSelection};
-use crate::scope::{Scope, resolve_cohort};
-use crate::source::{AfterTransactionTime, Asked, Plan, Snapshot, Source};
-use crate::writer::{Courier, Naming, SpillArea, WriterSettings, Writers};
+use crate::ledger::Mark;
+use crate::request::{ExportRequest, JobId, TypeSelection};
+use crate::source::{AfterTransactionTime, Source};
+use crate::writer::{Courier, Journal, Naming, ObjectReport, SpillArea, WriterSettings, Writers};
 
-/// Name of the data store when the exporter has none.
-const DEFAULT_DATASTORE_ID: &str = "00000000000000000000000000000000";
+/// How often the job store is asked whether the job is to be cancelled: well within the second that is promised.
+const HEARTBEAT: Duration = Duration::from_millis(400);
+
+/// Failed heartbeats in a row that are put up with.
+const MOST_MISSED: u32 = 20;
 
 /// A job that is about to run.
 #[derive(Debug)]
@@ -33,89 +44,181 @@ pub(super) struct Job {
     /// Types that were asked for and are outside the level.
     pub(super) outside_level: Vec<ResourceType>,
     pub(super) shared: Arc<Shared>,
+    /// Whose turn it is to run.
+    pub(super) turns: Arc<Semaphore>,
+    pub(super) submitted: Instant,
+    /// Where the job is kept; `None`: nowhere.
+    pub(super) store: Option<Arc<dyn JobStore>>,
+    /// What the embedder wants to find again.
+    pub(super) context: serde_json::Value,
+    /// The claim on the job, once it has one.
+    pub(super) recorder: OnceLock<Arc<Recorder>>,
+    /// How the job goes on, if it was begun before.
+    pub(super) resume: Option<ResumeOptions>,
 }
 
-/// What was found out before the first line is read.
-#[derive(Debug)]
-pub(super) struct Opened {
-    snapshot: Arc<dyn Snapshot>,
-    pub(super) transaction_time: Instant,
-    pub(super) scope: Scope,
-    pub(super) plan: Plan,
+/// What may differ when a job goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ResumeOptions {
+    /// Goes on though the source isn't what it was. The manifest says so, and the job ends with errors.
+    pub allow_changed_source: bool,
+    /// A database snapshot that is lost is no error: what was changed since then comes with the next export.
+    pub allow_time_bounded: bool,
+}
+
+impl ResumeOptions {
+    /// Sets whether the source may have changed.
+    #[must_use]
+    pub const fn allow_changed_source(mut self, allow: bool) -> Self {
+        self.allow_changed_source = allow;
+        self
+    }
+
+    /// Sets whether a lost snapshot is no error.
+    #[must_use]
+    pub const fn allow_time_bounded(mut self, allow: bool) -> Self {
+        self.allow_time_bounded = allow;
+        self
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        // Those who watch the job may hold what it wrote with for long; others may go on with it from now on.
+        if let Some(recorder) = self.recorder.get() {
+            recorder.release();
+        }
+    }
 }
 
 impl Job {
     /// Runs the job to its end.
     pub(super) async fn run(self) -> JobReport {
-        let submitted = self.config.clock.now();
-        let report = match self.try_run(&submitted).await {
+        let report = match self.record().await {
+            Ok(()) => {
+                let guarded = async {
+                    tokio::select! {
+                        report = self.try_run() => report,
+                        never = self.listen() => match never {},
+                        never = watchdog::watch(&self.shared, self.config.stall_timeout) => match never {},
+                    }
+                };
+                guarded.await
+            }
+            Err(error) => Err(error),
+        };
+        let report = match report {
             Ok(report) => report,
-            Err(error) => JobReport { state: self.failed_state(), ..JobReport::failed(self.id(), error) },
+            Err(error) => JobReport {
+                state: self.failed_state(),
+                resumable: self.may_resume_after(&error),
+                ..JobReport::failed(self.id(), error)
+            },
         };
         self.end_in(report.state);
+        self.record_end(&report).await;
         report
     }
 
-    async fn try_run(&self, submitted: &Instant) -> Result<JobReport> {
+    async fn try_run(&self) -> Result<JobReport> {
+        let Some(_turn) = self.wait_for_turn().await? else { return Ok(self.cancelled_before_reading()) };
         self.shared.become_state(JobState::InProgress);
         let naming = self.naming();
         let opened = match self.shared.halt.run_until_cancelled(self.open(&naming)).await {
             Some(opened) => opened?,
-            // Nothing was written yet, so a job that is cancelled now has nothing to seal.
-            None => return Ok(self.cancelled_before_reading()),
+            None => match self.shared.take_early_fault() {
+                Some(fault) => return Err(fault),
+                // Nothing was read yet, so a job that is cancelled now has nothing to seal.
+                None => return Ok(self.cancelled_before_reading()),
+            },
         };
-        let (fanned_out, ran) = self.engine(&opened, &naming)?.run().await;
-        self.conclude(opened, fanned_out, ran, &naming, submitted).await
+        let (opened, progressed) = opened;
+        let objects = progressed.objects;
+        let (fanned_out, ran) = self.engine(&opened, &naming, progressed.restart, &objects)?.run().await;
+        self.conclude(opened, fanned_out, ran, objects, &naming).await
+    }
+
+    /// Waits until the job may run; `None` if it is cancelled before.
+    async fn wait_for_turn(&self) -> Result<Option<tokio::sync::SemaphorePermit<'_>>> {
+        if let Ok(turn) = self.turns.try_acquire() {
+            return Ok(Some(turn));
+        }
+        if self.shared.become_state(JobState::Queued) {
+            self.record_state(JobState::Queued).await?;
+        }
+        match self.shared.halt.run_until_cancelled(self.turns.acquire()).await {
+            Some(turn) => Ok(turn.ok()),
+            None => self.shared.take_early_fault().map_or(Ok(None), Err),
+        }
     }
 
     pub(super) fn id(&self) -> &JobId {
         &self.shared.id
     }
 
-    fn naming(&self) -> Naming {
-        let datastore_id = self.config.datastore_id.as_ref().map_or(DEFAULT_DATASTORE_ID, |id| id.as_str());
-        Naming::new(self.config.layout, datastore_id, self.id().as_str(), self.config.compression.suffix())
+    pub(super) fn naming(&self) -> Naming {
+        self.config.naming(self.id())
     }
 
-    async fn open(&self, naming: &Naming) -> Result<Opened> {
-        self.refuse_existing(naming).await?;
-        let snapshot: Arc<dyn Snapshot> = Arc::from(self.source.open().await?);
-        let transaction_time = snapshot.transaction_time();
-        let scope = self.scope(snapshot.as_ref(), &transaction_time).await?;
-        let asked = Asked {
-            types: self.asked_types(),
-            since: self.request.since().cloned(),
-            until: self.request.until().cloned(),
-        };
-        let plan = snapshot.plan(&asked).await?;
-        Ok(Opened { snapshot, transaction_time, scope, plan })
+    /// Makes the record of a job that is new.
+    async fn record(&self) -> Result<()> {
+        let Some(store) = self.store.as_ref().filter(|_| self.recorder.get().is_none()) else { return Ok(()) };
+        let manifest_url = self.destination.url(&self.naming().manifest()?);
+        let (id, request, source) = (self.id(), &self.request, self.source.name());
+        let record = JobRecord::new(id, request, source, manifest_url, &self.config, self.context.clone());
+        let claim = store.create(&record).await?;
+        let recorder = Recorder::new(Arc::clone(store), claim, Arc::clone(&self.config.clock), record);
+        // Only this job sets it, once.
+        drop(self.recorder.set(Arc::new(recorder)));
+        Ok(())
     }
 
-    /// A job writes into a folder of its own: what is there already is somebody else's.
-    async fn refuse_existing(&self, naming: &Naming) -> Result<()> {
-        let manifest = naming.manifest()?;
-        let exists = |what: String| {
-            Err(Error::new(ErrorKind::AlreadyExists, "the destination already holds an export").with("object", what))
-        };
-        if self.destination.size_bytes(&manifest).await?.is_some() {
-            return exists(self.destination.url(&manifest));
-        }
-        let folder = naming.folder();
-        let existing = self.destination.list(&folder).await?;
-        let suffix = self.config.compression.suffix();
-        match existing.into_iter().find(|object| !folder.is_empty() || object.key.as_str().ends_with(suffix)) {
-            Some(object) => exists(self.destination.url(&object.key)),
+    pub(super) async fn record_state(&self, state: JobState) -> Result<()> {
+        match self.recorder.get() {
+            Some(recorder) => recorder.change(|record| record.state = state).await,
             None => Ok(()),
         }
     }
 
-    async fn scope(&self, snapshot: &dyn Snapshot, transaction_time: &Instant) -> Result<Scope> {
-        match self.request.level() {
-            Level::System => Ok(Scope::Everything),
-            Level::Patient => Ok(Scope::AnyPatient),
-            Level::Group { id } => {
-                let cohort = resolve_cohort(snapshot, id.as_str(), transaction_time, &self.config.base_urls).await?;
-                Ok(Scope::Cohort(Arc::new(cohort)))
+    async fn record_end(&self, report: &JobReport) {
+        let Some(recorder) = self.recorder.get() else { return };
+        if report.error.as_ref().is_some_and(|error| error.kind() == ErrorKind::Fenced) {
+            return;
+        }
+        let ledger = report.ledger_entries();
+        let recorded = recorder.change(|record| {
+            record.state = report.state;
+            record.resumable = report.resumable;
+            record.error = report.error.as_ref().map(ToString::to_string);
+            record.ledger = ledger;
+        });
+        if let Err(error) = recorded.await {
+            tracing::warn!(job = %self.id(), error = format!("{error:#}"), "the end of the job isn't recorded");
+        }
+    }
+
+    /// Sees word of a cancellation that another process left, and the loss of the claim.
+    async fn listen(&self) -> std::convert::Infallible {
+        let Some(recorder) = self.recorder.get() else { return std::future::pending().await };
+        let mut missed = 0;
+        loop {
+            tokio::time::sleep(HEARTBEAT).await;
+            match recorder.heartbeat().await {
+                Ok(wish) => {
+                    missed = 0;
+                    if let Some(wish) = wish {
+                        self.shared.cancel(wish.on_cancel);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Fenced => self.shared.fail(error),
+                Err(error) => {
+                    missed += 1;
+                    tracing::warn!(job = %self.id(), error = format!("{error:#}"), "the job store can't be asked");
+                    if missed >= MOST_MISSED {
+                        self.shared.fail(error);
+                    }
+                }
             }
         }
     }
@@ -127,23 +230,42 @@ impl Job {
         }
     }
 
-    fn engine(&self, opened: &Opened, naming: &Naming) -> Result<Engine> {
+    pub(super) fn journal(&self) -> Option<Arc<dyn Journal>> {
+        self.recorder.get().map(|recorder| Arc::<Recorder>::clone(recorder) as Arc<dyn Journal>)
+    }
+
+    fn engine(
+        &self,
+        opened: &Opened,
+        naming: &Naming,
+        restart: Restart,
+        objects: &[(ObjectReport, Mark)],
+    ) -> Result<Engine> {
         let budget = Budget::new(self.config.budget_bytes)?;
-        let courier = Arc::new(Courier::new(
+        let part_sizing = self.config.part_sizing();
+        let courier = Courier::new(
             Arc::clone(&self.destination),
             budget.flight.clone(),
             self.shared.halt.clone(),
             self.shared.stop.clone(),
             self.shared.cancelled.clone(),
             self.config.closing_timeout,
-        ));
+        );
+        let courier = courier.with_journal(self.journal(), part_sizing.is_fixed());
+        let courier = Arc::new(courier.with_activity(Arc::clone(&self.shared.activity)));
+        for (object, _) in objects {
+            courier.durable(&object.content, object.count);
+        }
+        for (content, count) in restart.durable_parts() {
+            courier.durable(content, count);
+        }
         // Only this job sets it, once.
         drop(self.shared.courier.set(Arc::clone(&courier)));
         let capabilities = self.destination.capabilities();
         let settings = WriterSettings {
             compression: self.config.compression,
             member_bytes: self.config.member_bytes(),
-            part_sizing: self.config.part_sizing(),
+            part_sizing,
             min_part_bytes: capabilities.min_part_bytes,
             max_parts: capabilities.max_parts,
             split: self.config.split,
@@ -165,6 +287,8 @@ impl Job {
             on_bad: self.config.on_bad,
             halt: self.shared.halt.clone(),
             progress: self.shared.progress.clone(),
+            restart,
+            activity: Arc::clone(&self.shared.activity),
         })
     }
 
@@ -176,6 +300,7 @@ impl Job {
             transaction_time: opened.transaction_time.clone(),
             after_t: match opened.snapshot.after_transaction_time() {
                 AfterTransactionTime::Kept => AfterT::Count,
+                AfterTransactionTime::Excluded if opened.lost_at.is_some() => AfterT::Supersede,
                 AfterTransactionTime::Excluded => AfterT::Exclude,
             },
             scope: opened.scope.clone(),
@@ -183,5 +308,12 @@ impl Job {
             base_urls: self.config.base_urls.clone(),
             policy: self.config.policy.clone(),
         })
+    }
+}
+
+impl Progressed {
+    /// Nothing: the job is new.
+    pub(super) fn nothing() -> Self {
+        Self { restart: Restart::default(), objects: Vec::new(), warnings: Vec::new() }
     }
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::closing::Closed;
 use super::manifest::{CountEntry, FORMAT_VERSION, LedgerEntry, Manifest, ManifestExtension, OutputFile, cohort_entry};
-use super::run::{Job, Opened};
+use super::opening::Opened;
+use super::run::Job;
 use super::state::JobState;
-use crate::fhir::{Instant, ResourceType};
+use crate::fhir::ResourceType;
 use crate::ledger::LedgerRow;
 use crate::request::TypeSelection;
 use crate::resource::Validation;
@@ -14,7 +15,7 @@ use crate::scope::Scope;
 use crate::writer::Content;
 
 impl Job {
-    pub(super) fn manifest(&self, opened: &Opened, closed: &Closed, state: JobState, submitted: &Instant) -> Manifest {
+    pub(super) fn manifest(&self, opened: &Opened, closed: &Closed, state: JobState) -> Manifest {
         let (mut output, mut error) = (Vec::new(), Vec::new());
         for object in &closed.objects {
             let file = OutputFile::new(object, self.destination.url(&object.key));
@@ -40,9 +41,9 @@ impl Job {
                 job_id: self.id().to_string(),
                 job_status: state.to_string(),
                 source: base,
-                submit_time: submitted.to_string(),
+                submit_time: self.submitted.to_string(),
                 end_time: self.config.clock.now().to_string(),
-                snapshot: "kept".to_owned(),
+                snapshot: opened.lost_at.as_ref().map_or_else(|| "kept".to_owned(), |at| format!("lost at {at}")),
                 ledger: self.ledger(closed),
                 cohort: self.cohort(opened, closed),
                 skipped: opened.plan.skipped.iter().map(|range| range.name.clone()).collect(),
@@ -99,7 +100,7 @@ impl Job {
 }
 
 fn warnings_about_data(opened: &Opened, closed: &Closed) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings = opened.warnings.clone();
     if let Scope::Cohort(cohort) = &opened.scope {
         warnings.extend(cohort.report.warnings.iter().cloned());
     }

@@ -10,7 +10,7 @@ use futures::stream::{self, StreamExt};
 use super::closing::Closed;
 use crate::destination::{Destination, ObjectKey, OpenUpload};
 use crate::error::{Error, ErrorKind, Result};
-use crate::writer::{Leftover, Naming};
+use crate::writer::{Leftover, Naming, ObjectName};
 
 /// How often open uploads are looked for: an upload that began as its request was given up may show late.
 const ROUNDS: usize = 3;
@@ -69,10 +69,19 @@ pub(super) async fn discard(store: &Store<'_>, naming: &Naming, closed: &mut Clo
 }
 
 /// Removes the sealed objects that come behind one that isn't whole, and says of the others where their type goes on.
-pub(super) async fn seal(store: &Store<'_>, closed: &mut Closed, is_read_to_end: bool) {
+/// Returns those that are gone.
+pub(super) async fn seal(store: &Store<'_>, closed: &mut Closed, is_read_to_end: bool) -> Vec<ObjectName> {
     let keys = closed.behind_gaps();
+    let of_key = |key: &ObjectKey| closed.objects.iter().find(|object| object.key == *key);
+    let named = keys
+        .iter()
+        .filter_map(of_key)
+        .map(|object| (object.key.clone(), ObjectName { content: object.content.clone(), sequence: object.sequence }));
+    let named: Vec<_> = named.collect();
     delete(store, keys, closed).await;
     closed.mark_partial(is_read_to_end);
+    let is_gone = |key: &ObjectKey| closed.leftovers.iter().all(|left| left.key != *key);
+    named.into_iter().filter(|(key, _)| is_gone(key)).map(|(_, name)| name).collect()
 }
 
 /// Removes objects and counts them as cut.

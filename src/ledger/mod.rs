@@ -9,8 +9,8 @@ mod position;
 mod row;
 mod types;
 
-pub use books::{Books, Origin};
+pub use books::{Books, END, Origin, Place};
 pub use fate::{Exclusion, Fate};
-pub use position::{Mark, Position};
+pub use position::{END_OF_RANGE, Mark, Position};
 pub use row::{Count, LedgerRow, Notes};
 pub use types::{MAX_TYPES, Slot, TypeTable};

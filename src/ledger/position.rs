@@ -16,11 +16,29 @@ pub struct Position {
     pub cursor: Arc<[u8]>,
     /// Rows after the cursor that belong to what is before the position.
     pub rows_after: u64,
+    /// How far into its range it is: a byte offset, or rows since the range's start; [`END_OF_RANGE`] behind all of it.
+    ///
+    /// Cursors of rows are their source's own and can't be compared; this can, however the range is read.
+    pub place: u64,
+}
+
+/// The place behind everything in a range.
+pub const END_OF_RANGE: u64 = u64::MAX;
+
+impl Position {
+    /// The very beginning, before the first range.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { range: Arc::from(""), cursor: Arc::from([]), rows_after: 0, place: 0 }
+    }
 }
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.range)?;
+        if self.place == END_OF_RANGE {
+            return f.write_str(" at its end");
+        }
         match <[u8; 8]>::try_from(self.cursor.as_ref()) {
             // A key may be as long as an offset; no offset is so large that all its bytes are letters.
             Ok(offset) if !offset.iter().all(u8::is_ascii_graphic) => write!(f, " at {}", u64::from_be_bytes(offset))?,
@@ -47,6 +65,8 @@ pub struct Mark {
     pub position: Position,
     /// The type's whole row as of that position.
     pub row: LedgerRow,
+    /// Whether the position's range held nothing but resources of this type up to there: then it can be read on from there.
+    pub alone: bool,
 }
 
 #[cfg(test)]
@@ -55,8 +75,9 @@ mod tests {
 
     #[test]
     fn offsets_and_keys_are_told_as_what_they_are() {
-        let shown =
-            |cursor: &[u8]| Position { range: Arc::from("r"), cursor: Arc::from(cursor), rows_after: 0 }.to_string();
+        let shown = |cursor: &[u8]| {
+            Position { range: Arc::from("r"), cursor: Arc::from(cursor), rows_after: 0, place: 0 }.to_string()
+        };
         assert_eq!(shown(&1234_u64.to_be_bytes()), "r at 1234");
         assert_eq!(shown(b""), "r at 0");
         assert_eq!(shown(b"pat-0042"), "r at pat-0042");

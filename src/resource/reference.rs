@@ -62,6 +62,11 @@ impl BaseUrls {
         self.0.is_empty()
     }
 
+    /// The bases, normalised.
+    pub fn iter(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|BaseUrl { scheme, authority, path }| format!("{scheme}://{authority}{path}"))
+    }
+
     /// Tells what a reference names.
     ///
     /// A fragment or a query anywhere makes it [`Reference::Other`]: `Patient/1#x` names a part of a resource, and R4

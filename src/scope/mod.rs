@@ -24,6 +24,7 @@ pub use group_reader::GROUP_LIMIT_BYTES;
 pub(crate) use patient_set::Fingerprint;
 pub use patient_set::PatientSet;
 pub use report::CohortReport;
+pub(crate) use resolve::resolve_cohort_into;
 pub use resolve::{Cohort, resolve_cohort};
 
 /// The level of a job, resolved.

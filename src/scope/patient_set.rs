@@ -141,6 +141,13 @@ impl PatientSet {
         lines * size_of::<Line>() + self.partitions.capacity() * size_of::<Partition>() + size_of::<Self>()
     }
 
+    /// The key, and a sum over everyone under it: sets of the same patients under one key have the same.
+    pub(crate) fn digest(&self) -> ([u8; 16], u128) {
+        let taken = self.partitions.iter().flat_map(|partition| taken(&partition.lines));
+        let sum = taken.fold(0, u128::wrapping_add);
+        (self.hasher.key(), sum)
+    }
+
     /// An empty set under the same key, whose entries can be [moved](Self::append) here.
     pub(super) fn sibling(&self) -> Self {
         Self { hasher: self.hasher, partitions: (0..PARTITIONS).map(|_| Partition::default()).collect(), len: 0 }

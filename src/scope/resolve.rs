@@ -38,7 +38,18 @@ pub async fn resolve_cohort(
     transaction_time: &Instant,
     base_urls: &BaseUrls,
 ) -> Result<Cohort> {
-    let reader = GroupReader::new(Rules { transaction_time, base_urls }, PatientSet::new()?, GROUP_LIMIT_BYTES);
+    resolve_cohort_into(PatientSet::new()?, snapshot, group_id, transaction_time, base_urls).await
+}
+
+/// The same, of a job that goes on: under the key that it had.
+pub(crate) async fn resolve_cohort_into(
+    patients: PatientSet,
+    snapshot: &dyn Snapshot,
+    group_id: &str,
+    transaction_time: &Instant,
+    base_urls: &BaseUrls,
+) -> Result<Cohort> {
+    let reader = GroupReader::new(Rules { transaction_time, base_urls }, patients, GROUP_LIMIT_BYTES);
     let sink = GroupSink::new(reader, GROUP_LIMIT_BYTES, group_id);
     resolve_into(sink, snapshot, group_id).await
 }

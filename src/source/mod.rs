@@ -43,6 +43,22 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// # Cancellation
     /// Dropping the future leaves nothing open.
     async fn open(&self) -> Result<Box<dyn Snapshot>>;
+
+    /// Opens the source for a job that was interrupted, as of its transaction time if that is still to be had.
+    ///
+    /// A snapshot whose [transaction time](Snapshot::transaction_time) is the one asked for is taken for the same one, and
+    /// the job goes on exactly. Otherwise files are compared by their [versions](Snapshot::version), and anything else goes
+    /// on *time-bounded*: what is stamped after T by now counts as superseded, and the manifest says so.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open).
+    ///
+    /// # Cancellation
+    /// As of [`open`](Self::open).
+    async fn reopen(&self, transaction_time: &Instant) -> Result<Box<dyn Snapshot>> {
+        let _ = transaction_time;
+        self.open().await
+    }
 }
 
 /// A source as it stood at one instant.
@@ -62,6 +78,15 @@ pub trait Snapshot: fmt::Debug + Send + Sync {
     /// # Errors
     /// When the source can't be looked at.
     async fn plan(&self, asked: &Asked) -> Result<Plan>;
+
+    /// What tells this version of a range from any other, such as a file's size and time, or an object's ETag.
+    ///
+    /// A job that was interrupted goes on exactly only if all its ranges still have the versions they had. `None` (the
+    /// default) says that it can't be told.
+    fn version(&self, range: &Range) -> Option<String> {
+        let _ = range;
+        None
+    }
 
     /// Reads one range from a cursor to its end into the sink.
     ///

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::NdjsonSource;
 use crate::error::Result;
+pub use crate::location::whole_uri;
 use crate::location::{Location, unknown_scheme};
 
 /// What a URI doesn't say.

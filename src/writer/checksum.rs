@@ -62,6 +62,12 @@ impl Crc64 {
         Self { value: digest.finalize(), length_bytes }
     }
 
+    /// A checksum that was computed before, of so many bytes.
+    #[must_use]
+    pub const fn known(value: u64, length_bytes: u64) -> Self {
+        Self { value, length_bytes }
+    }
+
     /// The checksum of these bytes followed by those of `next`.
     #[must_use]
     pub fn then(self, next: Self) -> Self {

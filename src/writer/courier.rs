@@ -12,7 +12,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::accumulator::Accumulator;
+use super::activity::Activity;
 use super::checksum::Crc64;
+use super::journal::{Entry, Journal, ObjectName};
 use super::naming::Content;
 use crate::budget::{Permit, Pool, Turn};
 use crate::destination::Destination;
@@ -37,6 +39,14 @@ pub(crate) struct Courier {
     closing_timeout: Duration,
     fault: Mutex<Option<Error>>,
     durable: Mutex<BTreeMap<Content, Count>>,
+    /// What survives a crash; `None`: nothing does.
+    journal: Option<Arc<dyn Journal>>,
+    /// Parts don't end at frame ends.
+    pub(super) cuts_lines: bool,
+    /// Whether the job moves.
+    pub(crate) activity: Arc<Activity>,
+    /// Objects that go on with an upload, and whether the store has said that it has it.
+    unproven: Mutex<Vec<(ObjectName, bool)>>,
 }
 
 /// A payload on its way, with the permit that pays for it until the store has acknowledged it.
@@ -68,7 +78,69 @@ impl Courier {
             closing_timeout,
             fault: Mutex::new(None),
             durable: Mutex::new(BTreeMap::new()),
+            journal: None,
+            cuts_lines: false,
+            activity: Arc::default(),
+            unproven: Mutex::default(),
         }
+    }
+
+    /// Says that an object goes on with an upload that nothing was stored in yet by this attempt; `is_listed`: the store has
+    /// said that it has it.
+    pub(crate) fn trust(&self, object: ObjectName, is_listed: bool) {
+        self.unproven.lock().unwrap_or_else(PoisonError::into_inner).push((object, is_listed));
+    }
+
+    /// Says that the store has an object's upload.
+    pub(super) fn proven(&self, object: &ObjectName) {
+        self.unproven.lock().unwrap_or_else(PoisonError::into_inner).retain(|(unproven, _)| unproven != object);
+    }
+
+    /// Objects whose uploads are gone, by how the store refused one of them. If it says that it doesn't know one, those that
+    /// it has never said to have are most likely as old. If it refuses access to one that nothing was stored in yet, that one.
+    pub(super) fn gone_with(&self, object: ObjectName, kind: ErrorKind) -> Vec<ObjectName> {
+        let mut unproven = self.unproven.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_unproven = unproven.iter().any(|(name, _)| *name == object);
+        match kind {
+            ErrorKind::NotFound => {
+                let others = unproven.iter().filter(|(name, is_listed)| !is_listed && *name != object);
+                let mut gone: Vec<ObjectName> = others.map(|(name, _)| name.clone()).collect();
+                unproven.retain(|(_, is_listed)| *is_listed);
+                gone.push(object);
+                gone
+            }
+            ErrorKind::PermissionDenied if is_unproven => vec![object],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Tells of what becomes durable.
+    pub(crate) fn with_activity(mut self, activity: Arc<Activity>) -> Self {
+        self.activity = activity;
+        self
+    }
+
+    /// Takes notes in a journal; `cuts_lines` says that parts don't end at frame ends.
+    pub(crate) fn with_journal(mut self, journal: Option<Arc<dyn Journal>>, cuts_lines: bool) -> Self {
+        self.journal = journal;
+        self.cuts_lines = cuts_lines;
+        self
+    }
+
+    /// Adds an entry to the journal, if there is one.
+    pub(crate) async fn note(&self, entry: Entry) -> Result<()> {
+        match &self.journal {
+            Some(journal) => journal.append(entry).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether what is durable stays after the job's fault, for another attempt; a job that was taken over is no longer
+    /// ours to clean up.
+    pub(super) fn keeps(&self) -> bool {
+        let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let kind = fault.as_ref().map(Error::kind);
+        self.journal.is_some() && kind.is_some_and(|kind| kind.may_be_resumed() || kind == ErrorKind::Fenced)
     }
 
     /// Takes a place in the order of departure; a part holds its fill permits until it departs.
@@ -128,7 +200,8 @@ impl Courier {
     }
 
     /// Counts resources that the store has acknowledged.
-    pub(super) fn durable(&self, content: &Content, count: Count) {
+    pub(crate) fn durable(&self, content: &Content, count: Count) {
+        self.activity.moved();
         let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
         *durable.entry(content.clone()).or_default() += count;
     }
@@ -139,7 +212,7 @@ impl Courier {
     }
 
     /// Keeps the first fault and tells the job to stop reading.
-    pub(super) fn report(&self, error: Error) {
+    pub(crate) fn report(&self, error: Error) {
         let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         if fault.is_none() && !error.is_cancelled() {
             *fault = Some(error);
@@ -150,6 +223,11 @@ impl Courier {
     /// Whether requests have stopped because the job was cancelled, not because of a fault.
     pub(super) fn is_sealing(&self) -> bool {
         self.stop.is_cancelled() && self.fault.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    /// The kind of the first fault, if there was one.
+    pub(crate) fn fault_kind(&self) -> Option<ErrorKind> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Error::kind)
     }
 
     /// The first fault, if there was one.

@@ -8,9 +8,11 @@
 //! little memory anyway.
 
 mod accumulator;
+mod activity;
 mod checksum;
 mod courier;
 mod gzip;
+mod journal;
 mod naming;
 mod object;
 mod open_object;
@@ -21,13 +23,17 @@ mod settings;
 mod spill;
 mod writers;
 
+pub use activity::WaitsFor;
 pub use checksum::Crc64;
+pub use journal::{DurablePart, Entry, Journal, ObjectName, WholeObject};
 pub use naming::{Content, Layout, Naming};
 pub use part_size::PartSizing;
 pub use report::{Leftover, ObjectOutcome, ObjectReport, SequenceReason};
 pub use settings::{Compression, Split, WriterSettings};
 pub use spill::SpillArea;
 
+pub(crate) use activity::Activity;
 pub(crate) use courier::Courier;
 pub(crate) use gzip::MEMBER_BYTES;
-pub(crate) use writers::{Ending, Lines, Writers};
+pub(crate) use open_object::ResumedObject;
+pub(crate) use writers::{Ending, Lines, Start, Writers};

@@ -7,10 +7,11 @@ use tokio::sync::OnceCell;
 
 use super::checksum::Crc64;
 use super::courier::{Courier, QueuedPart};
+use super::journal::{DurablePart, Entry, ObjectName, WholeObject};
 use super::naming::Content;
 use super::report::SequenceReason;
 use crate::destination::{ObjectKey, PartId, Upload};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Count, Mark};
 
 /// Key, place in the sequence and upload of one object.
@@ -32,18 +33,6 @@ struct Acknowledged {
     behind_hole: BTreeMap<u32, Count>,
 }
 
-/// A part that the store has acknowledged.
-#[derive(Debug, Clone)]
-pub(super) struct DurablePart {
-    pub(super) number: u32,
-    pub(super) id: PartId,
-    pub(super) crc: Crc64,
-    /// Resources in the part, and their bytes before compression.
-    pub(super) count: Count,
-    /// The books behind the part's last resource.
-    pub(super) mark: Mark,
-}
-
 impl Object {
     pub(super) fn new(
         courier: Arc<Courier>,
@@ -53,6 +42,33 @@ impl Object {
         reason: SequenceReason,
     ) -> Self {
         Self { key, content, sequence, reason, courier, upload: OnceCell::new(), acknowledged: Mutex::default() }
+    }
+
+    /// Goes on with an upload of which so many parts are durable.
+    pub(super) fn resume(&self, upload: Box<dyn Upload>, parts: u32) {
+        // Only a new object is resumed.
+        drop(self.upload.set(upload));
+        self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).unbroken = parts;
+    }
+
+    fn object_name(&self) -> ObjectName {
+        ObjectName { content: self.content.clone(), sequence: self.sequence }
+    }
+
+    async fn begin(&self) -> Result<Box<dyn Upload>> {
+        let upload = self.courier.destination.begin(&self.key).await?;
+        let upload_id = upload.id().to_owned();
+        let entry = Entry::Begun { object: self.object_name(), reason: self.reason, upload_id };
+        match self.courier.note(entry).await {
+            Ok(()) => Ok(upload),
+            Err(error) => {
+                // Nobody would know of it.
+                if error.kind() != ErrorKind::Fenced && upload.abort().await.is_err() {
+                    tracing::warn!(object = %self.key, upload = upload.id(), "an upload is left open");
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Sends one part; the upload begins with the first one that departs.
@@ -65,13 +81,22 @@ impl Object {
     ) -> Result<DurablePart> {
         let parcel = part.depart().await?;
         let request = async {
-            let upload = self.upload.get_or_try_init(|| self.courier.destination.begin(&self.key)).await?;
+            let upload = self.upload.get_or_try_init(|| self.begin()).await?;
             upload.put_part(number, parcel.payload).await
         };
-        let id = self.courier.unless_stopped(request).await.map_err(|error| self.name(error))?;
+        let id = match self.courier.unless_stopped(request).await {
+            Ok(id) => id,
+            Err(error) => return Err(self.note_failure(error).await),
+        };
         drop(parcel.permit);
+        self.courier.proven(&self.object_name());
+        let part = DurablePart { number, id, crc: parcel.crc, count, mark };
+        // Parts of a fixed size cut lines: such an object is begun again, not gone on with.
+        if !self.courier.cuts_lines {
+            self.courier.note(Entry::Part { object: self.object_name(), part: part.clone() }).await?;
+        }
         self.acknowledge(number, count);
-        Ok(DurablePart { number, id, crc: parcel.crc, count, mark })
+        Ok(part)
     }
 
     /// Counts a part as durable, and those that waited for it.
@@ -87,20 +112,46 @@ impl Object {
     }
 
     /// Stores the whole object in one request.
-    pub(super) async fn put_whole(&self, part: QueuedPart) -> Result<Crc64> {
+    pub(super) async fn put_whole(&self, part: QueuedPart, whole: impl FnOnce(Crc64) -> WholeObject) -> Result<Crc64> {
         let parcel = part.depart().await?;
+        self.note_closing(whole(parcel.crc)).await?;
         let request = self.courier.destination.put(&self.key, parcel.payload);
         self.courier.unless_stopped(request).await.map_err(|error| self.name(error))?;
+        self.note_closed().await?;
         Ok(parcel.crc)
     }
 
+    /// Names the object in an error. Of an upload that is gone nothing can be gone on with: the next attempt must know.
+    async fn note_failure(&self, error: Error) -> Error {
+        if self.upload.get().is_some() {
+            for object in self.courier.gone_with(self.object_name(), error.kind()) {
+                if let Err(error) = self.courier.note(Entry::Gone { object }).await {
+                    tracing::warn!(object = %self.key, error = format!("{error:#}"), "a lost upload isn't noted");
+                }
+            }
+        }
+        self.name(error)
+    }
+
+    async fn note_closing(&self, whole: WholeObject) -> Result<()> {
+        self.courier.note(Entry::Closing { object: self.object_name(), whole }).await
+    }
+
+    async fn note_closed(&self) -> Result<()> {
+        self.courier.note(Entry::Closed { object: self.object_name() }).await
+    }
+
     /// Makes the object visible.
-    pub(super) async fn complete(&self, parts: &[DurablePart]) -> Result<()> {
+    pub(super) async fn complete(&self, parts: &[DurablePart], whole: WholeObject) -> Result<()> {
         let Some(upload) = self.upload.get() else {
-            return Err(Error::new(crate::ErrorKind::Internal, "an object without an upload can't be completed"));
+            return Err(Error::new(ErrorKind::Internal, "an object without an upload can't be completed"));
         };
         let ids: Vec<PartId> = parts.iter().map(|part| part.id.clone()).collect();
-        upload.complete(&ids).await.map_err(|error| self.name(error))
+        self.note_closing(whole).await?;
+        if let Err(error) = upload.complete(&ids).await {
+            return Err(self.note_failure(error).await);
+        }
+        self.note_closed().await
     }
 
     /// Gives the upload up, if it has begun.

@@ -4,18 +4,21 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::accumulator::{Accumulator, LEAST_BATCH_BYTES};
 use super::checksum::Crc64;
 use super::courier::Courier;
 use super::gzip::{Member, Members};
+use super::journal::{DurablePart, ObjectName, WholeObject};
 use super::naming::Content;
-use super::object::{DurablePart, Object};
+use super::object::Object;
 use super::report::{Leftover, ObjectOutcome, ObjectReport, SequenceReason};
 use super::room::Room;
 use super::settings::WriterSettings;
 use super::spill::SpillArea;
 use crate::budget::{Buffers, Permit};
+use crate::destination::Upload;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Count, Mark, Slot};
 
@@ -45,6 +48,30 @@ pub(super) struct OpenObject {
     closes_by: OnceLock<Instant>,
 }
 
+/// An object of an earlier attempt that is gone on with: its upload and the parts that are durable.
+#[derive(Debug)]
+pub(crate) struct ResumedObject {
+    pub(crate) content: Content,
+    pub(crate) sequence: u32,
+    pub(crate) reason: SequenceReason,
+    pub(crate) upload: Box<dyn Upload>,
+    /// At least one; the first parts of the object, in order.
+    pub(crate) parts: Vec<DurablePart>,
+    /// Whether the store has said that it has them.
+    pub(crate) is_proven: bool,
+}
+
+impl ResumedObject {
+    /// What is durable of it.
+    pub(crate) fn durable(&self) -> Count {
+        sum(&self.parts).0
+    }
+
+    pub(crate) fn name(&self) -> ObjectName {
+        ObjectName { content: self.content.clone(), sequence: self.sequence }
+    }
+}
+
 impl OpenObject {
     pub(super) fn new(slot: Slot, object: Object, courier: Arc<Courier>, members: Option<Members>) -> Self {
         Self {
@@ -64,6 +91,19 @@ impl OpenObject {
             durable: Vec::new(),
             closes_by: OnceLock::new(),
         }
+    }
+
+    /// Goes on behind parts that are durable.
+    pub(super) fn resume(mut self, upload: Box<dyn Upload>, parts: Vec<DurablePart>) -> Self {
+        let (count, crc) = sum(&parts);
+        let durable = u32::try_from(parts.len()).unwrap_or(u32::MAX);
+        self.object.resume(upload, durable);
+        self.accepted = count;
+        self.departed_bytes = crc.length_bytes();
+        self.next_number = durable + 1;
+        self.part_mark = parts.last().map(|part| part.mark.clone());
+        self.durable = parts;
+        self
     }
 
     pub(super) const fn slot(&self) -> Slot {
@@ -197,7 +237,8 @@ impl OpenObject {
         self.departed_bytes += content.len() as u64;
         let queued = self.courier.queue(content);
         let (object, courier) = (Arc::clone(&self.object), Arc::clone(&self.courier));
-        self.sending.spawn(async move {
+        let span = tracing::debug_span!("object", key = %object.key, part = number);
+        let sending = async move {
             match object.send_part(number, queued, count, mark).await {
                 Ok(part) => Some(part),
                 Err(error) => {
@@ -205,7 +246,8 @@ impl OpenObject {
                     None
                 }
             }
-        });
+        };
+        self.sending.spawn(sending.instrument(span));
         self.collect_sent();
     }
 
@@ -240,13 +282,18 @@ impl OpenObject {
 
     /// Writes the rest and makes the object visible: whole, or if everything stops meanwhile, as far as it is durable.
     ///
-    /// `partial` says that the type goes on in the snapshot behind what was handed over.
-    pub(super) async fn close(mut self, mark: Mark, partial: bool) -> ObjectOutcome {
+    /// `next` says why the type goes on in another object; if that is because the job is sealed, it goes on in the snapshot
+    /// behind what was handed over.
+    pub(super) async fn close(mut self, mark: Mark, next: Option<SequenceReason>) -> ObjectOutcome {
         if self.accepted.resources == 0 {
             return self.nothing();
         }
-        let closed =
-            if self.next_number == 1 { self.put_whole().await } else { self.complete_whole(mark.clone()).await };
+        let partial = next == Some(SequenceReason::Continued);
+        let closed = if self.next_number == 1 {
+            self.put_whole(mark.clone(), next).await
+        } else {
+            self.complete_whole(mark.clone(), next).await
+        };
         match closed {
             Ok(report) if partial => self.sealed(report, mark),
             Ok(report) => ObjectOutcome::Visible { report, mark: Box::new(mark), accepted: self.accepted },
@@ -255,6 +302,9 @@ impl OpenObject {
                 self.courier.report(error);
                 if self.courier.cancelled.is_cancelled() {
                     return self.complete_durable().await;
+                }
+                if self.courier.keeps() {
+                    return self.keep().await;
                 }
                 self.abandon().await
             }
@@ -266,25 +316,32 @@ impl OpenObject {
         ObjectOutcome::Visible { report, mark: Box::new(mark), accepted: self.accepted }
     }
 
-    async fn put_whole(&mut self) -> Result<ObjectReport> {
+    async fn put_whole(&mut self, mark: Mark, next: Option<SequenceReason>) -> Result<ObjectReport> {
         let count = std::mem::take(&mut self.part_count);
         let content = self.part.take();
         self.departed_bytes = content.len() as u64;
-        let crc = self.object.put_whole(self.courier.queue(content)).await?;
+        let reason = self.object.reason;
+        let whole = |crc| WholeObject { reason, count, crc, parts: 0, mark, next };
+        let crc = self.object.put_whole(self.courier.queue(content), whole).await?;
         self.courier.durable(&self.object.content, count);
         Ok(self.report(count, crc, 0))
     }
 
-    async fn complete_whole(&mut self, mark: Mark) -> Result<ObjectReport> {
+    async fn complete_whole(&mut self, mark: Mark, next: Option<SequenceReason>) -> Result<ObjectReport> {
         if self.part.len() > 0 {
-            self.cut(mark);
+            self.cut(mark.clone());
         }
         self.join_sent().await;
         if self.durable.len() as u64 + 1 < u64::from(self.next_number) {
             return Err(self.object.name(Error::new(ErrorKind::Store, "a part of the object didn't reach the store")));
         }
-        self.courier.in_time(&self.closes_by, self.object.complete(&self.durable)).await?;
+        self.courier.in_time(&self.closes_by, self.object.complete(&self.durable, self.whole(mark, next))).await?;
         Ok(self.report_durable())
+    }
+
+    fn whole(&self, mark: Mark, next: Option<SequenceReason>) -> WholeObject {
+        let ObjectReport { reason, count, crc, parts, .. } = self.report_durable();
+        WholeObject { reason, count, crc, parts, mark, next }
     }
 
     /// Makes the longest unbroken row of durable parts visible.
@@ -292,7 +349,8 @@ impl OpenObject {
         let unbroken = (1..).zip(&self.durable).take_while(|(number, part)| *number == part.number).count();
         self.durable.truncate(unbroken);
         let Some(last) = self.durable.last().map(|part| part.mark.clone()) else { return self.abandon().await };
-        match self.courier.in_time(&self.closes_by, self.object.complete(&self.durable)).await {
+        let whole = self.whole(last.clone(), Some(SequenceReason::Continued));
+        match self.courier.in_time(&self.closes_by, self.object.complete(&self.durable, whole)).await {
             Ok(()) => self.sealed(self.report_durable(), last),
             Err(error) => self.failed(error),
         }
@@ -310,6 +368,15 @@ impl OpenObject {
             Ok(()) => self.nothing(),
             Err(error) => self.failed(error),
         }
+    }
+
+    /// Leaves everything as it is, for another attempt.
+    pub(super) async fn keep(mut self) -> ObjectOutcome {
+        self.sending.shutdown().await;
+        if self.object.upload_id().is_none() && self.departed_bytes == 0 {
+            return self.nothing();
+        }
+        self.failed(Error::new(ErrorKind::Store, "the object isn't complete; the job can be resumed"))
     }
 
     fn report_durable(&self) -> ObjectReport {

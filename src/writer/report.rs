@@ -17,9 +17,14 @@ pub enum SequenceReason {
     Split,
     /// Neither memory nor the spill area had room for more open parts.
     Memory,
+    /// The one before was sealed, and the job went on.
+    Continued,
 }
 
 impl SequenceReason {
+    /// All reasons.
+    pub const ALL: [Self; 5] = [Self::First, Self::Parts, Self::Split, Self::Memory, Self::Continued];
+
     /// The name in manifests.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -28,6 +33,7 @@ impl SequenceReason {
             Self::Parts => "parts",
             Self::Split => "split",
             Self::Memory => "memory",
+            Self::Continued => "continued",
         }
     }
 }

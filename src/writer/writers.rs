@@ -1,24 +1,26 @@
 //! All open objects of a job: where lines are appended, and where room is made when memory is short.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use super::accumulator::{LARGEST_BATCH_BYTES, LEAST_BATCH_BYTES};
+use super::activity::WaitsFor;
 use super::courier::Courier;
 use super::gzip::Members;
+use super::journal::Entry;
 use super::naming::{Content, Naming};
 use super::object::Object;
-use super::open_object::OpenObject;
+use super::open_object::{OpenObject, ResumedObject};
 use super::report::{ObjectOutcome, SequenceReason};
 use super::room::count_lines;
 use super::settings::{Compression, WriterSettings};
 use crate::budget::{Budget, Buffers, Permit, Pool, Turn};
 use crate::cpu::CpuPool;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ledger::{Books, Count, Fate, Slot};
+use crate::ledger::{Books, Count, Fate, Notes, Slot};
 
 /// Share of the budget that may be on its way through compression. What comes out is charged when it is moved into its
 /// part, so this and one member more are charged to nobody. It is no matter of cores: what is in an object when it ends
@@ -36,6 +38,8 @@ pub(crate) struct Lines<'b> {
     pub(crate) end: usize,
     /// How many there are.
     pub(crate) resources: u64,
+    /// What else is to be said of them.
+    pub(crate) notes: Notes,
     /// Whether the block is one of the source, in which the books keep their place.
     pub(crate) of_source: bool,
     /// Pays for the whole block in the fill pool: the lines are handed on as slices. `None`: they are copied.
@@ -49,8 +53,24 @@ pub(crate) enum Ending {
     Finish,
     /// As far as they are durable.
     Seal,
+    /// Not at all, but what is durable stays for another attempt.
+    Keep,
     /// Not at all.
     Discard,
+}
+
+/// What the objects of a type begin with in a job that goes on.
+#[derive(Debug)]
+pub(crate) enum Start {
+    /// An object that is open.
+    Open(ResumedObject),
+    /// The next one behind those that are visible.
+    Next {
+        /// Its place in the sequence.
+        sequence: u32,
+        /// Why it isn't the one before.
+        reason: SequenceReason,
+    },
 }
 
 /// Writes the objects of one job.
@@ -68,6 +88,8 @@ pub(crate) struct Writers {
     compressing: VecDeque<(Slot, usize)>,
     most_compressing_bytes: usize,
     closing: JoinSet<ObjectOutcome>,
+    /// Of types that go on behind objects of an earlier attempt: the first object to be begun.
+    next: BTreeMap<Slot, (u32, SequenceReason)>,
 }
 
 impl Writers {
@@ -89,7 +111,37 @@ impl Writers {
             compressing: VecDeque::new(),
             most_compressing_bytes: budget.total_bytes() / COMPRESSING_SHARE,
             closing: JoinSet::new(),
+            next: BTreeMap::new(),
         }
+    }
+
+    /// Goes on with what an earlier attempt has written of a type.
+    pub(crate) fn resume(&mut self, slot: Slot, start: Start) -> Result<()> {
+        match start {
+            Start::Next { sequence, reason } => {
+                self.next.insert(slot, (sequence, reason));
+            }
+            Start::Open(open) => {
+                self.courier.trust(open.name(), open.is_proven);
+                let ResumedObject { content, sequence, reason, upload, parts, .. } = open;
+                let object = self.new_object(slot, content, sequence, reason)?.resume(upload, parts);
+                *self.place(slot) = Some(object);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds an entry to the job's journal, if it has one.
+    pub(crate) async fn note(&self, entry: Entry) -> Result<()> {
+        self.courier.note(entry).await
+    }
+
+    fn place(&mut self, slot: Slot) -> &mut Option<OpenObject> {
+        if self.open.len() <= slot.index() {
+            self.open.resize_with(slot.index() + 1, || None);
+        }
+        #[expect(clippy::indexing_slicing, reason = "resized above")]
+        &mut self.open[slot.index()]
     }
 
     /// Longest block that may be handed on as it is. It is charged until it is fanned out, and what is compressed meanwhile
@@ -141,6 +193,10 @@ impl Writers {
         object.accept(count, !taken.ends_with(b"\n"));
         if lines.of_source {
             books.record(slot, Fate::Written, count, end);
+            // Before anything is cut: what a part's mark counts must have its notes.
+            if end == lines.end {
+                books.note(slot, lines.notes);
+            }
         } else {
             books.record_aside(slot, Fate::Written, count);
         }
@@ -244,7 +300,7 @@ impl Writers {
         let mark = books.mark(slot);
         self.compressing.retain(|(compressing, _)| *compressing != slot);
         object.close_members(&mark, &self.settings).await?;
-        self.closing.spawn(object.close(mark, false));
+        self.closing.spawn(object.close(mark, Some(reason)));
         if let Some(place) = self.open.get_mut(slot.index()) {
             *place = Some(next?);
         }
@@ -256,6 +312,14 @@ impl Writers {
     /// # Cancellation
     /// Must be polled to its end: making room moves bytes that were counted.
     pub(crate) async fn charge(&mut self, bytes: usize, books: &Books) -> Result<Permit> {
+        if let Some(permit) = self.fill.try_acquire(bytes) {
+            return Ok(permit);
+        }
+        let activity = Arc::clone(&self.courier.activity);
+        activity.waiting(WaitsFor::Store, self.wait_for_room(bytes, books)).await
+    }
+
+    async fn wait_for_room(&mut self, bytes: usize, books: &Books) -> Result<Permit> {
         loop {
             if let Some(permit) = self.fill.try_acquire(bytes) {
                 return Ok(permit);
@@ -302,16 +366,11 @@ impl Writers {
     }
 
     fn open_object(&mut self, slot: Slot, content: &Content) -> Result<()> {
-        if self.open.len() <= slot.index() {
-            self.open.resize_with(slot.index() + 1, || None);
-        }
-        if self.open.get(slot.index()).is_some_and(Option::is_some) {
+        if self.place(slot).is_some() {
             return Ok(());
         }
-        let object = self.new_object(slot, content.clone(), 0, SequenceReason::First)?;
-        if let Some(place) = self.open.get_mut(slot.index()) {
-            *place = Some(object);
-        }
+        let (sequence, reason) = self.next.remove(&slot).unwrap_or((0, SequenceReason::First));
+        *self.place(slot) = Some(self.new_object(slot, content.clone(), sequence, reason)?);
         Ok(())
     }
 
@@ -336,10 +395,15 @@ impl Writers {
             let mark = books.mark(object.slot());
             let settings = Arc::clone(&self.settings);
             self.closing.spawn(async move {
-                if ending == Ending::Discard || object.close_members(&mark, &settings).await.is_err() {
+                match ending {
+                    Ending::Keep => return object.keep().await,
+                    Ending::Discard => return object.abandon().await,
+                    Ending::Finish | Ending::Seal => {}
+                }
+                if object.close_members(&mark, &settings).await.is_err() {
                     return object.abandon().await;
                 }
-                object.close(mark, ending == Ending::Seal).await
+                object.close(mark, (ending == Ending::Seal).then_some(SequenceReason::Continued)).await
             });
         }
         let mut outcomes = Vec::new();

@@ -1,6 +1,8 @@
 //! The real binary, as a user runs it.
 
 mod bad_input;
+#[cfg(unix)]
+mod kill;
 mod program;
 #[cfg(unix)]
 mod signals;
@@ -199,6 +201,7 @@ fn help_tells_every_option_with_its_unit_or_default() {
         "--on-bad",
         "--on-cancel",
         "--seal-timeout",
+        "--state",
         "--progress",
         "--memory",
         "--line-limit",
@@ -219,7 +222,10 @@ fn help_tells_every_option_with_its_unit_or_default() {
     let top = program::binary(&["--help"]);
     top.assert_exit(0);
     assert!(top.stdout.contains("\n  run ") && top.stdout.contains("\n  verify "), "{}", top.stdout);
-    assert!(!top.stdout.contains("resume") && !top.stdout.contains("serve"), "what isn't there isn't shown");
+    for command in ["resume", "jobs", "cancel", "sweep"] {
+        assert!(top.stdout.contains(&format!("\n  {command} ")), "{}", top.stdout);
+    }
+    assert!(!top.stdout.contains("serve"), "what isn't there isn't shown");
     let verify = program::binary(&["verify", "--help"]);
     assert!(verify.stdout.contains("--duplicates") && verify.stdout.contains("<MANIFEST>"), "{}", verify.stdout);
 }

@@ -26,6 +26,8 @@ mod memory;
 mod model;
 #[cfg(feature = "testing")]
 mod real_data;
+#[cfg(feature = "testing")]
+mod resume;
 #[cfg(feature = "s3")]
 mod s3;
 mod support;

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use fhir_export::ErrorKind;
 use fhir_export::destination::MemoryDestination;
+use fhir_export::destination::faulty::{Fault, FaultyDestination};
 use fhir_export::fhir::ResourceType;
-use fhir_export::job::{Config, Exporter, JobReport, JobState};
+use fhir_export::job::{Config, Exporter, JobHandle, JobReport, JobState, MemoryJobStore};
 use fhir_export::request::{ExportRequest, Level, Period, ResourceId, TimeBound, TypeSelection};
 use fhir_export::resource::reference::BaseUrls;
 use fhir_export::source::AfterTransactionTime;
@@ -230,6 +231,42 @@ impl Case {
         })
     }
 
+    /// Runs the job and lets calls of its store fail, goes on with it on another machine each time, and at last without
+    /// failures. `None` if it failed before there was anything to go on with.
+    fn run_interrupted(&self, machines: [Machine; 2], failing: &[usize]) -> Option<Exported> {
+        let after = match self.asked.excludes_after_t {
+            true => AfterTransactionTime::Excluded,
+            false => AfterTransactionTime::Kept,
+        };
+        let (memory, store) = (self.destination(), MemoryJobStore::new());
+        let exporter = |index: usize, call: Option<usize>| {
+            let source = odd_data::source(&self.pieces, machines[index % 2].chunk_bytes).after_transaction_time(after);
+            let mut judge = FaultyDestination::new(memory.clone());
+            if let Some(call) = call {
+                judge = judge.with_fault_at(call, Fault::Fail(ErrorKind::Store));
+            }
+            let builder = Exporter::builder().source(Arc::new(source)).destination(Arc::new(judge));
+            builder.config(self.config(machines[index % 2])).job_store(Arc::new(store.clone())).build().unwrap()
+        };
+        let join = async |job: JobHandle| tokio::time::timeout(Duration::from_secs(60), job.join()).await.unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut report: Option<JobReport> = None;
+            let calls = failing.iter().copied().map(Some).chain([None]);
+            for (index, call) in calls.enumerate() {
+                let exporter = exporter(index, call);
+                report = Some(match report {
+                    None => join(exporter.start(self.request()).ok()?).await,
+                    Some(report) if report.resumable => join(exporter.resume(&report.job_id).await.unwrap()).await,
+                    Some(report) => report,
+                });
+            }
+            let report = report.filter(|report| report.manifest.is_some())?;
+            assert_eq!(memory.open_count(), 0, "no upload is left open");
+            Some(Exported::read(report, &memory).await)
+        })
+    }
+
     /// Types whose ledger row is there though nothing of them was read.
     fn asked_types(&self) -> BTreeSet<String> {
         self.asked.types.clone().unwrap_or_default()
@@ -281,6 +318,17 @@ fn check(case: &Case, machines: [Machine; 2]) {
     assert_eq!(again.quarantine(), exported.quarantine());
 }
 
+/// A job that is interrupted and goes on comes to what it comes to undisturbed.
+fn check_interrupted(case: &Case, machines: [Machine; 2], failing: &[usize]) {
+    let Some(undisturbed) = case.run(machines[0]).filter(|exported| exported.report.manifest.is_some()) else { return };
+    let Some(exported) = case.run_interrupted(machines, failing) else { return };
+    exported.assert_well_formed();
+    assert_eq!(exported.report.state, undisturbed.report.state);
+    assert!(exported.objects() == undisturbed.objects(), "the same objects");
+    assert_eq!(exported.quarantine(), undisturbed.quarantine());
+    assert_eq!(exported.manifest().extension.ledger, undisturbed.manifest().extension.ledger);
+}
+
 /// Objects end where a split is asked for.
 fn assert_splits(case: &Case, exported: &Exported) {
     let Split { bytes, resources } = case.objects.split;
@@ -320,5 +368,14 @@ proptest! {
         machines in [machine(), machine()],
     ) {
         check(&case, machines);
+    }
+
+    #[test]
+    fn a_job_that_is_interrupted_goes_on_to_what_it_comes_to_undisturbed(
+        case in case(),
+        machines in [machine(), machine()],
+        failing in proptest::collection::vec(3..40_usize, 1..4),
+    ) {
+        check_interrupted(&case, machines, &failing);
     }
 }

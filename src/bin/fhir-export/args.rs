@@ -15,6 +15,10 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<RunArgs>),
+    Resume(ResumeArgs),
+    Jobs(StateArgs),
+    Cancel(CancelArgs),
+    Sweep(SweepArgs),
     Verify(VerifyArgs),
 }
 
@@ -126,6 +130,14 @@ pub(crate) struct BehaviourArgs {
     #[arg(long, value_name = "SECONDS", default_value = "30")]
     pub(crate) seal_timeout: String,
 
+    /// Where the job is kept, so that it can be resumed [default: $XDG_STATE_HOME/fhir-export, ~/.local/state/fhir-export]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_state")]
+    pub(crate) state: Option<String>,
+
+    /// Keep no record of the job: it can't be resumed
+    #[arg(long)]
+    pub(crate) no_state: bool,
+
     /// How progress is shown: auto (bars on a terminal, else plain), bar, plain, json (events on stdout) or none
     #[arg(long, value_name = "KIND", default_value = "auto")]
     pub(crate) progress: String,
@@ -171,6 +183,85 @@ pub(crate) struct StoreArgs {
     pub(crate) region: Option<String>,
 }
 
+/// Where jobs are kept.
+#[derive(Debug, Args)]
+pub(crate) struct StateFolder {
+    /// Where the jobs are kept [default: $XDG_STATE_HOME/fhir-export, ~/.local/state/fhir-export]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<String>,
+}
+
+/// Goes on with a job that was interrupted, failed or sealed; without JOB with all of them.
+#[derive(Debug, Args)]
+#[command(after_help = RESUME_NOTES)]
+pub(crate) struct ResumeArgs {
+    /// The id of the job, or the beginning of it
+    #[arg(value_name = "JOB")]
+    pub(crate) job: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) folder: StateFolder,
+
+    /// Go on though the source isn't what it was; the manifest says so, and the job ends with errors
+    #[arg(long)]
+    pub(crate) allow_changed_source: bool,
+
+    /// A database snapshot that is lost is no error: what was changed since comes with the next export
+    #[arg(long)]
+    pub(crate) allow_time_bounded: bool,
+
+    /// How progress is shown: auto (bars on a terminal, else plain), bar, plain, json (events on stdout) or none
+    #[arg(long, value_name = "KIND", default_value = "auto")]
+    pub(crate) progress: String,
+}
+
+/// Lists the jobs that are kept.
+#[derive(Debug, Args)]
+pub(crate) struct StateArgs {
+    #[command(flatten)]
+    pub(crate) folder: StateFolder,
+}
+
+/// Cancels a job that another process runs.
+#[derive(Debug, Args)]
+pub(crate) struct CancelArgs {
+    /// The id of the job, or the beginning of it
+    #[arg(value_name = "JOB")]
+    pub(crate) job: String,
+
+    /// What becomes of what is written: seal (complete what is durable) or discard (remove everything) [default: as the
+    /// job was told]
+    #[arg(long, value_name = "WAY")]
+    pub(crate) on_cancel: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) folder: StateFolder,
+}
+
+/// Removes what dead jobs have left: open uploads, staged files, old records.
+#[derive(Debug, Args)]
+#[command(after_help = SWEEP_NOTES)]
+pub(crate) struct SweepArgs {
+    /// The id of the job, or the beginning of it; it is swept whatever its age
+    #[arg(value_name = "JOB")]
+    pub(crate) job: Option<String>,
+
+    /// Sweep jobs that could be resumed, but that nobody has run for so many days
+    #[arg(long, value_name = "DAYS", default_value = "7")]
+    pub(crate) older_than: String,
+
+    /// Forget jobs that have been over for so many days
+    #[arg(long, value_name = "DAYS", default_value = "30")]
+    pub(crate) forget_after: String,
+
+    /// Remove the objects and manifests of what is swept or forgotten, too
+    #[arg(long)]
+    pub(crate) objects: bool,
+
+    #[command(flatten)]
+    pub(crate) folder: StateFolder,
+}
+
 /// Reads every object of an export and compares it with the manifest.
 #[derive(Debug, Args)]
 #[command(after_help = VERIFY_NOTES)]
@@ -195,6 +286,7 @@ const TOP_EXAMPLES: &str = "\
 Examples:
   fhir-export run --source ./data --to ./out
   fhir-export run --source ./data --to s3://my-bucket/exports --level patient
+  fhir-export resume
   fhir-export verify ./out/….manifest.json";
 
 // A paragraph is one line, so that it is wrapped to the terminal's width.
@@ -204,7 +296,8 @@ Sizes are bytes, or a number with KiB, MiB, GiB or TiB (K, M, G, T for short): 2
 Credentials for S3 come from the usual environment variables: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, \
 AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL and so on. --endpoint and --region hold for source and destination.
 
-Ctrl-C or SIGTERM cancels the job; a second one stops at once and may leave unfinished uploads behind.
+Ctrl-C or SIGTERM cancels the job; a second one stops at once. What was interrupted, failed or sealed goes on with \
+fhir-export resume.
 
 With --progress json, stdout has one JSON object a line: started, progress, cancelling, and at last finished, with the \
 state, the manifest's URL and the books. Otherwise it has a table at the end. RUST_LOG=debug tells more on stderr.
@@ -222,6 +315,29 @@ Examples:
   fhir-export run --source ./data --to ./out --since 2024-05-09T00:00:00Z
   fhir-export run --source ./data --to s3://my-bucket/exports --compress gzip
   fhir-export run --source s3://my-bucket/in --to ./out --region eu-west-1";
+
+const RESUME_NOTES: &str = "\
+The job goes on with the settings, the source and the destination that it was begun with, under the same transaction \
+time: what is durable of it stays, and the rest is written as it would have been. Credentials come from the environment, \
+as for run. A source that has changed since is refused.
+
+Exit codes:
+  0    complete, or there is no unfinished job
+  1    failed, or another process runs the job
+  2    wrong arguments
+  3    completed with errors: the manifest lists them
+  130  cancelled
+
+Examples:
+  fhir-export resume
+  fhir-export resume 5f0c";
+
+const SWEEP_NOTES: &str = "\
+A job that is swept can't be resumed any more. Its objects stay, unless --objects is given. A job that runs is left alone.
+
+Examples:
+  fhir-export sweep
+  fhir-export sweep 5f0c --objects";
 
 const VERIFY_NOTES: &str = "\
 Objects are looked for beside the manifest, by their keys. Of each are compared: size, CRC64NVME, number of lines, \

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fhir_export::job::{CountEntry, LedgerEntry};
+use fhir_export::job::{CountEntry, LedgerEntry, WaitsFor};
 use serde::Serialize;
 
 use super::progress::Now;
@@ -23,6 +23,8 @@ pub(crate) enum Event<'a> {
         types: Vec<TypeEvent<'a>>,
         /// Calls to the destination that failed and were repeated.
         failed_calls: u64,
+        /// What most of the time is spent on waiting for: source, cpu or store.
+        bottleneck: Option<&'a str>,
     },
     /// The job is being cancelled.
     Cancelling { signal: &'a str, on_cancel: &'a str },
@@ -56,6 +58,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) warnings: &'a [String],
     /// What may be left in the store besides the objects.
     pub(crate) leftovers: Vec<String>,
+    /// Whether `fhir-export resume` can go on with the job.
+    pub(crate) resumable: bool,
 }
 
 impl<'a> Event<'a> {
@@ -73,6 +77,7 @@ impl<'a> Event<'a> {
             ranges: progress.ranges,
             types: types.collect(),
             failed_calls: now.failed_calls,
+            bottleneck: progress.waited.bottleneck.map(WaitsFor::as_str),
         }
     }
 

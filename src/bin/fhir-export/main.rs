@@ -1,18 +1,22 @@
 //! The command line.
 //!
 //! Arguments are parsed without doing anything ([`args`]), then become a plan ([`plan`]), which is run ([`run`],
-//! [`verify`]). A reader of stdout that goes away is no fault.
+//! [`resume`], [`jobs`], [`verify`]). A reader of stdout that goes away is no fault.
 
 mod args;
 mod events;
 mod faults;
 mod figures;
+mod jobs;
 mod output;
+mod places;
 mod plan;
 mod progress;
+mod resume;
 mod run;
 mod screen;
 mod signals;
+mod state;
 mod summary;
 mod table;
 mod values;
@@ -27,6 +31,7 @@ use tracing_subscriber::EnvFilter;
 use args::{Arguments, Command};
 use faults::Faults;
 use plan::{RunPlan, VerifyPlan};
+use resume::ResumePlan;
 use screen::Screen;
 
 /// Threads that wait for disks and networks; scanning and compressing has a pool of its own.
@@ -41,6 +46,20 @@ enum Exit {
     CompletedWithErrors = 3,
     /// 128 and the number of SIGINT, as shells have it.
     Cancelled = 130,
+}
+
+impl Exit {
+    /// Of two things that were done, the one to be told: a failure before anything else.
+    fn and(self, other: Self) -> Self {
+        let rank = |exit| match exit {
+            Self::Success => 0,
+            Self::CompletedWithErrors => 1,
+            Self::Cancelled => 2,
+            Self::Usage => 3,
+            Self::Failure => 4,
+        };
+        if rank(other) > rank(self) { other } else { self }
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -68,6 +87,16 @@ fn main() -> ExitCode {
         Command::Run(args) => RunPlan::new(args)
             .map(|plan| runtime.block_on(run::run(plan, &screen)))
             .unwrap_or_else(|faults| refused(&screen, "run", &faults)),
+        Command::Resume(args) => ResumePlan::new(args)
+            .map(|plan| runtime.block_on(resume::resume(plan, &screen)))
+            .unwrap_or_else(|faults| refused(&screen, "resume", &faults)),
+        Command::Jobs(args) => runtime.block_on(jobs::jobs(args, &screen)),
+        Command::Cancel(args) => {
+            runtime.block_on(jobs::cancel(args, &screen)).unwrap_or_else(|faults| refused(&screen, "cancel", &faults))
+        }
+        Command::Sweep(args) => {
+            runtime.block_on(jobs::sweep_all(args, &screen)).unwrap_or_else(|faults| refused(&screen, "sweep", &faults))
+        }
         Command::Verify(args) => VerifyPlan::new(args)
             .map(|plan| runtime.block_on(verify::verify(plan, &screen)))
             .unwrap_or_else(|faults| refused(&screen, "verify", &faults)),

@@ -1,16 +1,18 @@
 //! The plan: what the arguments mean, checked, with source and destination opened but not asked for anything.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use fhir_export::destination::open as destination;
 use fhir_export::job::{BaseUrls, Compression, Config, Layout, OnBad, OnCancel, Split, Validation, VerifyOptions};
 use fhir_export::request::{CommandLine, DatastoreId, Draft, ExportRequest};
 use fhir_export::source::ndjson::NdjsonSource;
-use fhir_export::source::open as source;
+use fhir_export::source::open::whole_uri;
 use sha2::{Digest, Sha256};
 
 use super::args::{OutputArgs, ResourceArgs, RunArgs, StoreArgs, VerifyArgs};
 use super::faults::Faults;
+use super::places::{CHECKSUMS, Places, is_s3};
+use super::state::State;
 use super::values::{choice, memory_size, number, seconds, size};
 
 const DEFAULT_GZIP_LEVEL: u32 = 6;
@@ -36,6 +38,8 @@ pub(crate) struct RunPlan {
     pub(crate) request: ExportRequest,
     pub(crate) config: Config,
     pub(crate) progress: ProgressKind,
+    pub(crate) state: State,
+    pub(crate) places: Places,
     /// Source and destination as they were typed, for events.
     pub(crate) from: String,
     pub(crate) to: String,
@@ -50,20 +54,10 @@ impl RunPlan {
         let mut faults = Faults::default();
         let request = request(&mut faults, args);
         let config = config(&mut faults, args);
-        let progress = choice(
-            &mut faults,
-            "--progress",
-            &args.behaviour.progress,
-            &[
-                ("auto", ProgressKind::Auto),
-                ("bar", ProgressKind::Bar),
-                ("plain", ProgressKind::Plain),
-                ("json", ProgressKind::Json),
-                ("none", ProgressKind::None),
-            ],
-        );
-        let source = open_source(&mut faults, args);
-        let destination = open_destination(&mut faults, args);
+        let progress = progress(&mut faults, &args.behaviour.progress);
+        let places = Places::of(args);
+        let source = faults.take("--source", places.open_source());
+        let destination = open_destination(&mut faults, args, &places);
         match (request, config, progress, source, destination) {
             (Some(request), Some(config), Some(progress), Some(source), Some(destination)) if faults.is_empty() => {
                 Ok(Self {
@@ -72,6 +66,8 @@ impl RunPlan {
                     request,
                     config,
                     progress,
+                    state: State::of_run(args.behaviour.state.as_deref(), args.behaviour.no_state),
+                    places,
                     from: args.source.clone(),
                     to: args.to.clone(),
                 })
@@ -79,6 +75,17 @@ impl RunPlan {
             _ => Err(faults),
         }
     }
+}
+
+pub(crate) fn progress(faults: &mut Faults, text: &str) -> Option<ProgressKind> {
+    let kinds = [
+        ("auto", ProgressKind::Auto),
+        ("bar", ProgressKind::Bar),
+        ("plain", ProgressKind::Plain),
+        ("json", ProgressKind::Json),
+        ("none", ProgressKind::None),
+    ];
+    choice(faults, "--progress", text, &kinds)
 }
 
 fn request(faults: &mut Faults, args: &RunArgs) -> Option<ExportRequest> {
@@ -188,31 +195,10 @@ fn datastore_id(faults: &mut Faults, args: &RunArgs) -> Option<DatastoreId> {
     DatastoreId::new(&text).map_err(|fault| faults.say(fault.at("--datastore-id").to_string())).ok()
 }
 
-/// The URI as it would be typed in any working directory.
-fn whole_uri(uri: &str) -> String {
-    let uri = uri.trim_end_matches('/');
-    let is_path = !uri.contains("://") && !uri.starts_with("file:");
-    let absolute = is_path.then(|| std::path::absolute(Path::new(uri)).ok()).flatten();
-    absolute.map_or_else(|| uri.to_owned(), |path| path.display().to_string())
-}
-
-fn is_s3(uri: &str) -> bool {
-    uri.get(..3).is_some_and(|scheme| scheme.eq_ignore_ascii_case("s3:"))
-}
-
-fn open_source(faults: &mut Faults, args: &RunArgs) -> Option<NdjsonSource> {
-    let StoreArgs { endpoint, region } = args.store.clone();
-    let settings = source::Settings { endpoint, region, scan_all: args.request.scan_all };
-    faults.take("--source", source::from_uri(&args.source, &settings))
-}
-
-fn open_destination(faults: &mut Faults, args: &RunArgs) -> Option<destination::Opened> {
-    use destination::Checksum;
-    let checksum = args.checksum.as_deref().and_then(|text| {
-        let checksums = [("crc64nvme", Checksum::Crc64Nvme), ("sha256", Checksum::Sha256), ("none", Checksum::Off)];
-        choice(faults, "--checksum", text, &checksums)
-    });
-    let mut settings = destination::Settings { kms_key: args.kms_key.clone(), checksum, ..of_store(&args.store) };
+fn open_destination(faults: &mut Faults, args: &RunArgs, places: &Places) -> Option<destination::Opened> {
+    if let Some(text) = &args.checksum {
+        choice(faults, "--checksum", text, &CHECKSUMS);
+    }
     if !is_s3(&args.to) {
         for (name, is_given) in [
             ("--kms-key", args.kms_key.is_some()),
@@ -224,9 +210,8 @@ fn open_destination(faults: &mut Faults, args: &RunArgs) -> Option<destination::
                 faults.say(format!("{name} is for s3://, and the destination is {:?}", args.to));
             }
         }
-        settings = destination::Settings::default();
     }
-    faults.take("--to", destination::from_uri(&args.to, &settings))
+    faults.take("--to", places.open_destination())
 }
 
 fn of_store(args: &StoreArgs) -> destination::Settings {
@@ -300,14 +285,5 @@ mod tests {
         ] {
             assert_eq!(folder_and_name(uri), (folder, name));
         }
-    }
-
-    #[test]
-    fn a_source_has_one_id_however_it_is_typed() {
-        let absolute = std::path::absolute("data").unwrap().display().to_string();
-        for uri in ["data", "./data", "data/", absolute.as_str()] {
-            assert_eq!(whole_uri(uri), absolute, "{uri}");
-        }
-        assert_eq!(whole_uri("s3://bucket/in/"), "s3://bucket/in");
     }
 }

@@ -12,10 +12,11 @@ use tokio::time::MissedTickBehavior;
 use super::Exit;
 use super::events::Event;
 use super::output::Output;
-use super::plan::RunPlan;
+use super::plan::{ProgressKind, RunPlan};
 use super::progress::{Now, View};
 use super::screen::Screen;
 use super::signals::Signals;
+use super::state::State;
 use super::summary;
 
 /// Runs the plan to its end.
@@ -27,38 +28,69 @@ pub(crate) async fn run(plan: RunPlan, screen: &Screen) -> Exit {
             return Exit::Failure;
         }
     };
-    let on_cancel = plan.config.on_cancel;
-    let output = Output::new();
-    let view = View::new(plan.progress, screen);
-    let destination = plan.destination.clone();
-    let job = match start(plan, &view, &output) {
-        Ok(job) => job,
+    match start(plan, screen) {
+        Ok(job) => run_job(job, screen, &mut signals).await,
         Err(error) => {
             screen.failure(&error);
-            return if error.kind() == ErrorKind::Internal { Exit::Failure } else { Exit::Usage };
+            if matches!(error.kind(), ErrorKind::InvalidRequest | ErrorKind::InvalidConfig) {
+                Exit::Usage
+            } else {
+                Exit::Failure
+            }
         }
-    };
-    let mut running =
-        Running { control: job.control(), destination, view, output, screen, on_cancel, began: Instant::now() };
-    match running.watch(job, &mut signals).await {
-        Some(report) => running.tell(&report, &mut signals).await,
-        None => Exit::Cancelled,
     }
 }
 
-fn start(plan: RunPlan, view: &View, output: &Output) -> fhir_export::Result<JobHandle> {
+/// A job that was started, and how it is to be watched.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) handle: JobHandle,
+    pub(crate) destination: Opened,
+    pub(crate) on_cancel: OnCancel,
+    pub(crate) progress: ProgressKind,
+    pub(crate) state: State,
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) level: String,
+    pub(crate) query: String,
+}
+
+fn start(plan: RunPlan, screen: &Screen) -> fhir_export::Result<Job> {
     let (level, query) = (plan.request.level().to_string(), plan.request.normalised_query());
-    let exporter = Exporter::builder()
+    let on_cancel = plan.config.on_cancel;
+    let context = serde_json::to_value(&plan.places).map_err(|error| {
+        fhir_export::Error::new(ErrorKind::Internal, "the places can't be written").caused_by(error)
+    })?;
+    let mut exporter = Exporter::builder()
         .source(Arc::new(plan.source))
-        .destination(plan.destination.destination)
+        .destination(Arc::clone(&plan.destination.destination))
         .config(plan.config)
-        .build()?;
-    let job = exporter.start(plan.request)?;
+        .context(context);
+    let mut state = plan.state;
+    match state.open_for_run(screen)? {
+        Some(store) => exporter = exporter.job_store(store),
+        None => state = State::Off,
+    }
+    let handle = exporter.build()?.start(plan.request)?;
+    let (from, to, progress, destination) = (plan.from, plan.to, plan.progress, plan.destination);
+    Ok(Job { handle, destination, on_cancel, progress, state, from, to, level, query })
+}
+
+/// Watches a job to its end.
+pub(crate) async fn run_job(job: Job, screen: &Screen, signals: &mut Signals) -> Exit {
+    let Job { handle, destination, on_cancel, progress, state, from, to, level, query } = job;
+    let output = Output::new();
+    let view = View::new(progress, screen);
     if view.is_events() {
-        let event = Event::Started { job_id: job.id().as_str(), source: &plan.from, to: &plan.to, level, query };
+        let event = Event::Started { job_id: handle.id().as_str(), source: &from, to: &to, level, query };
         output.offer(event.line());
     }
-    Ok(job)
+    let (control, job_id, began) = (handle.control(), handle.id().to_string(), Instant::now());
+    let mut running = Running { control, destination, view, output, screen, on_cancel, began, job_id, state };
+    match running.watch(handle, signals).await {
+        Some(report) => running.tell(&report, signals).await,
+        None => Exit::Cancelled,
+    }
 }
 
 /// A job that runs, and those who watch it.
@@ -70,6 +102,8 @@ struct Running<'s> {
     screen: &'s Screen,
     on_cancel: OnCancel,
     began: Instant,
+    job_id: String,
+    state: State,
 }
 
 impl Running<'_> {
@@ -120,7 +154,15 @@ impl Running<'_> {
         if self.view.is_events() {
             self.output.offer(Event::Stopped { signal }.line());
         }
-        self.screen.say(&format!("{signal}: stopped; unfinished uploads may be left in the destination"));
+        let left = match &self.state {
+            State::Off => "unfinished uploads may be left in the destination".to_owned(),
+            State::Usual(_) | State::Given(_) => self.how_to_go_on(),
+        };
+        self.screen.say(&format!("{signal}: stopped; {left}"));
+    }
+
+    fn how_to_go_on(&self) -> String {
+        format!("go on with: fhir-export resume {}{}", self.job_id, self.state.argument())
     }
 
     /// Tells how the job ended.
@@ -134,8 +176,12 @@ impl Running<'_> {
         if let Some(error) = &report.error {
             self.screen.failure(error);
         }
-        for key in summary::leftovers(report) {
-            self.screen.error(&format!("an unfinished upload or object may be left: {key}"));
+        if report.resumable {
+            self.screen.say(&format!("what is durable was kept; {}", self.how_to_go_on()));
+        } else {
+            for key in summary::leftovers(report) {
+                self.screen.error(&format!("an unfinished upload or object may be left: {key}"));
+            }
         }
         let exit = summary::exit(report);
         let text = if self.view.is_events() {

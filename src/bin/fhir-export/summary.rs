@@ -43,6 +43,7 @@ pub(crate) fn event(report: &JobReport, elapsed: Duration) -> Event<'_> {
         ledger: ledger.collect(),
         warnings: manifest.map_or(&[], |manifest| manifest.extension.warnings.as_slice()),
         leftovers: leftovers(report),
+        resumable: report.resumable,
     }))
 }
 

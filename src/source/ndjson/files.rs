@@ -61,6 +61,9 @@ impl Entry {
 /// A file as it stood when the snapshot was opened.
 #[async_trait]
 pub(super) trait StoredFile: fmt::Debug + Send + Sync {
+    /// What tells this version of the file from any other.
+    fn version(&self) -> String;
+
     /// Reads at most so many bytes of its beginning.
     async fn head(&self, most_bytes: usize) -> Result<Bytes>;
 
@@ -132,6 +135,10 @@ impl BrokenFile {
 
 #[async_trait]
 impl StoredFile for BrokenFile {
+    fn version(&self) -> String {
+        "unreadable".to_owned()
+    }
+
     async fn head(&self, _: usize) -> Result<Bytes> {
         Err(self.error())
     }

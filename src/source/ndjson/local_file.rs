@@ -92,6 +92,13 @@ impl LocalFile {
 
 #[async_trait]
 impl StoredFile for LocalFile {
+    /// Size, time and inode.
+    fn version(&self) -> String {
+        let Stamp { size_bytes, modified, inode } = self.stamp;
+        let since_epoch = modified.and_then(|modified| modified.duration_since(SystemTime::UNIX_EPOCH).ok());
+        format!("{size_bytes} {} {inode}", since_epoch.unwrap_or_default().as_nanos())
+    }
+
     async fn head(&self, most_bytes: usize) -> Result<Bytes> {
         let file = self.clone();
         blocking(move || {

@@ -228,6 +228,10 @@ impl Snapshot for NdjsonSnapshot {
         Ok(plan)
     }
 
+    fn version(&self, range: &Range) -> Option<String> {
+        self.entry(range).ok().map(|entry| entry.file.version())
+    }
+
     async fn read(&self, range: &Range, from: &Cursor, sink: &mut dyn BlockSink) -> Result<()> {
         let entry = self.entry(range)?;
         let from = from.offset().ok_or_else(|| {

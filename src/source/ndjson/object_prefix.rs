@@ -148,6 +148,14 @@ impl StoredObject {
 
 #[async_trait]
 impl StoredFile for StoredObject {
+    /// The ETag; size and time where the store has none.
+    fn version(&self) -> String {
+        match &self.object.e_tag {
+            Some(tag) => tag.clone(),
+            None => format!("{} {}", self.object.size, self.object.last_modified.timestamp_millis()),
+        }
+    }
+
     async fn head(&self, most_bytes: usize) -> Result<Bytes> {
         let most_bytes = self.object.size.min(most_bytes as u64);
         let answer = self.get(0..most_bytes).await?;

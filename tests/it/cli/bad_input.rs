@@ -155,7 +155,13 @@ fn a_disk_that_takes_no_more_fails_the_job_and_nothing_is_left() {
     let limited = "trap '' XFSZ; ulimit -f 1; exec \"$0\" \"$@\"";
     let program = command(&[]);
     let mut shell = std::process::Command::new("sh");
-    shell.args(["-c", limited]).arg(program.get_program()).args(["run", "--progress", "none", "--source"]);
+    shell.args(["-c", limited]).arg(program.get_program()).args([
+        "run",
+        "--progress",
+        "none",
+        "--no-state",
+        "--source",
+    ]);
     let ended = end(shell.arg(small()).arg("--to").arg(folder.path().join("out")));
     ended.assert_exit(1);
     assert!(ended.stderr.starts_with("fhir-export: error: "), "{}", ended.stderr);

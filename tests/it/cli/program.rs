@@ -32,6 +32,8 @@ impl Ended {
 pub(super) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("fhir-export"));
     command.args(arguments);
+    // Jobs aren't kept where this machine's own are.
+    command.env("XDG_STATE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/state"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if name.starts_with("AWS_") || name.to_ascii_lowercase().ends_with("_proxy") || name == "RUST_LOG" {

@@ -13,35 +13,35 @@ use crate::support::proxy::Act;
 use crate::support::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 
 /// A program that runs, and its events.
-struct Running {
+pub(super) struct Running {
     child: Child,
     events: Lines<BufReader<ChildStdout>>,
 }
 
 impl Running {
-    fn start(mut command: Command) -> Self {
+    pub(super) fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let events = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, events }
     }
 
     /// Reads events up to the first that is wanted.
-    fn event(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(super) fn event(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut events = self.events.by_ref().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
         events.find(wanted).expect("the event comes")
     }
 
-    fn has_read_something(&mut self) {
+    pub(super) fn has_read_something(&mut self) {
         self.event(|event| event["event"] == "progress" && event["types"][0]["read"]["resources"].as_u64() > Some(0));
     }
 
-    fn signal(&self, name: &str) {
+    pub(super) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
     /// Waits for its end; gives the exit code and what it said on stderr.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub(super) fn end(mut self) -> (Option<i32>, String) {
         self.events.by_ref().for_each(drop);
         let code = self.child.wait().unwrap().code();
         let mut said = String::new();

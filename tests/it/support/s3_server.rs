@@ -58,6 +58,15 @@ impl S3Server {
         std::fs::read(self.folder.path().join(BUCKET).join(path)).ok()
     }
 
+    /// The only manifest below a bucket and prefix.
+    pub(crate) fn only_manifest(&self, prefix: &str) -> Vec<u8> {
+        let folder = std::fs::read_dir(self.folder.path().join(prefix)).unwrap();
+        let paths = folder.map(|entry| entry.unwrap().path());
+        let manifests: Vec<_> = paths.filter(|path| path.to_string_lossy().ends_with(".manifest.json")).collect();
+        assert_eq!(manifests.len(), 1, "{manifests:?}");
+        std::fs::read(&manifests[0]).unwrap()
+    }
+
     /// Files of uploads that are neither complete nor aborted.
     pub(crate) fn left_open(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.folder.path()).unwrap();

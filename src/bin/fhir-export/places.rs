@@ -1,0 +1,68 @@
+//! Where resources come from and where objects go: as arguments say, and as the record of a job keeps it.
+
+use fhir_export::destination::open as destination;
+use fhir_export::source::ndjson::NdjsonSource;
+use fhir_export::source::open::{self as source, whole_uri};
+use serde::{Deserialize, Serialize};
+
+use super::args::{RunArgs, StoreArgs};
+
+/// The checksums of `--checksum`.
+pub(crate) const CHECKSUMS: [(&str, destination::Checksum); 3] = [
+    ("crc64nvme", destination::Checksum::Crc64Nvme),
+    ("sha256", destination::Checksum::Sha256),
+    ("none", destination::Checksum::Off),
+];
+
+/// Source and destination of a job, with all that it takes to open them but credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Places {
+    pub(crate) source: String,
+    pub(crate) to: String,
+    scan_all: bool,
+    endpoint: Option<String>,
+    region: Option<String>,
+    kms_key: Option<String>,
+    checksum: Option<String>,
+}
+
+impl Places {
+    pub(crate) fn of(args: &RunArgs) -> Self {
+        let StoreArgs { endpoint, region } = args.store.clone();
+        Self {
+            source: whole_uri(&args.source),
+            to: whole_uri(&args.to),
+            scan_all: args.request.scan_all,
+            endpoint,
+            region,
+            kms_key: args.kms_key.clone(),
+            checksum: args.checksum.clone(),
+        }
+    }
+
+    pub(crate) fn open_source(&self) -> fhir_export::Result<NdjsonSource> {
+        let settings =
+            source::Settings { endpoint: self.endpoint.clone(), region: self.region.clone(), scan_all: self.scan_all };
+        source::from_uri(&self.source, &settings)
+    }
+
+    pub(crate) fn open_destination(&self) -> fhir_export::Result<destination::Opened> {
+        let chosen = |text: &str| CHECKSUMS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+        let settings = if is_s3(&self.to) {
+            destination::Settings {
+                endpoint: self.endpoint.clone(),
+                region: self.region.clone(),
+                kms_key: self.kms_key.clone(),
+                checksum: self.checksum.as_deref().and_then(chosen).map(|(_, checksum)| *checksum),
+            }
+        } else {
+            destination::Settings::default()
+        };
+        destination::from_uri(&self.to, &settings)
+    }
+}
+
+pub(crate) fn is_s3(uri: &str) -> bool {
+    uri.get(..3).is_some_and(|scheme| scheme.eq_ignore_ascii_case("s3:"))
+}

@@ -1,0 +1,133 @@
+//! The folder in which jobs are kept.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fhir_export::job::{JobRecord, JobStore, SqliteJobStore};
+use fhir_export::request::JobId;
+
+use super::screen::{Screen, with_causes};
+
+/// The store of a run or of a look at jobs.
+pub(crate) type Store = Arc<dyn JobStore>;
+
+/// Where jobs are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nowhere.
+    Off,
+    /// Where the system keeps such things; `None`: it doesn't say where.
+    Usual(Option<PathBuf>),
+    /// In this folder.
+    Given(PathBuf),
+}
+
+impl State {
+    /// Of an export.
+    pub(crate) fn of_run(given: Option<&str>, is_off: bool) -> Self {
+        if is_off { Self::Off } else { Self::of(given) }
+    }
+
+    /// Of a look at the jobs.
+    pub(crate) fn of(given: Option<&str>) -> Self {
+        match given {
+            Some(folder) => Self::Given(folder.into()),
+            None => Self::Usual(usual(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"))),
+        }
+    }
+
+    /// Opens the store for an export. Where nobody has asked for one and none can be had, the job does without.
+    ///
+    /// # Errors
+    /// When the folder that was named can't be used.
+    pub(crate) fn open_for_run(&self, screen: &Screen) -> fhir_export::Result<Option<Store>> {
+        let without = |why: &str| {
+            screen.say(&format!("warning: the job can't be resumed: {why}"));
+            Ok(None)
+        };
+        match self {
+            Self::Off => Ok(None),
+            Self::Given(folder) => SqliteJobStore::open(folder).map(|store| Some(Arc::new(store) as Store)),
+            Self::Usual(None) => without("there is no home folder to keep it in; name one with --state"),
+            Self::Usual(Some(folder)) => match SqliteJobStore::open(folder) {
+                Ok(store) => Ok(Some(Arc::new(store))),
+                Err(error) => without(&with_causes(&error)),
+            },
+        }
+    }
+
+    /// Opens the store to look for jobs.
+    ///
+    /// # Errors
+    /// When it can't be used, or there is no folder to look in.
+    pub(crate) fn open(&self) -> fhir_export::Result<Store> {
+        match self {
+            Self::Given(folder) | Self::Usual(Some(folder)) => {
+                SqliteJobStore::open(folder).map(|store| Arc::new(store) as Store)
+            }
+            Self::Off | Self::Usual(None) => {
+                let message = "there is no home folder to look for jobs in; name one with --state";
+                Err(fhir_export::Error::new(fhir_export::ErrorKind::InvalidConfig, message))
+            }
+        }
+    }
+
+    /// How the folder would have to be named again, with a blank before it; empty for the usual one.
+    pub(crate) fn argument(&self) -> String {
+        match self {
+            Self::Given(folder) => format!(" --state {}", folder.display()),
+            Self::Off | Self::Usual(_) => String::new(),
+        }
+    }
+}
+
+/// XDG Base Directory Specification: state that should persist between restarts.
+fn usual(state_home: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
+    let absolute = |path: OsString| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
+    let state_home = state_home.and_then(absolute);
+    let folder = state_home.or_else(|| home.and_then(absolute).map(|home| home.join(".local/state")))?;
+    Some(folder.join("fhir-export"))
+}
+
+/// The job whose id begins so.
+///
+/// # Errors
+/// A sentence about it, when there is none or more than one.
+pub(crate) fn named<'j>(jobs: &'j [JobRecord], beginning: &str) -> Result<&'j JobRecord, String> {
+    let mut found = jobs.iter().filter(|job| job.id.as_str().starts_with(beginning));
+    if let Some(exact) = jobs.iter().find(|job| job.id.as_str() == beginning) {
+        return Ok(exact);
+    }
+    match (found.next(), found.next()) {
+        (Some(job), None) => Ok(job),
+        (None, _) => Err(format!("there is no job {beginning:?}; fhir-export jobs lists them")),
+        (Some(_), Some(_)) => Err(format!("more than one job begins with {beginning:?}")),
+    }
+}
+
+/// Whether nobody runs a job.
+///
+/// # Errors
+/// When the store can't be asked.
+pub(crate) async fn is_free(store: &dyn JobStore, id: &JobId) -> fhir_export::Result<bool> {
+    store.claim(id).await.map(|claim| claim.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_are_kept_where_the_system_keeps_state() {
+        let text = |path: &str| Some(OsString::from(path));
+        for (state_home, home, folder) in [
+            (text("/s"), text("/h"), Some("/s/fhir-export")),
+            (None, text("/h"), Some("/h/.local/state/fhir-export")),
+            (text("relative"), text("/h"), Some("/h/.local/state/fhir-export")),
+            (None, None, None),
+        ] {
+            assert_eq!(usual(state_home, home), folder.map(PathBuf::from));
+        }
+    }
+}

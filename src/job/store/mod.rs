@@ -1,0 +1,157 @@
+//! Where jobs are kept, so that they survive the process that runs them.
+//!
+//! A [`JobStore`] holds a record of each job and its journal: what is durable of it, entry by entry. Whoever runs a job
+//! holds its [`Claim`]. One process at a time has it, and each claim has a higher fence than the one before: what is
+//! written with an old one is refused, so a process that lost its claim without knowing can't spoil anything.
+//!
+//! | store | for | claim | after a power failure |
+//! | --- | --- | --- | --- |
+//! | [`MemoryJobStore`] | tests, and jobs that needn't survive | while the claim is held | everything is gone |
+//! | `SqliteJobStore` (feature `sqlite`) | one machine | an operating system lock, gone with its process | the last parts may be sent again |
+
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
+mod memory;
+mod record;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+#[cfg(any(feature = "sqlite", test))]
+mod wire;
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use memory::MemoryJobStore;
+pub use record::{JobRecord, RECORD_FORMAT, Settings};
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteJobStore;
+
+use super::config::OnCancel;
+use crate::error::Result;
+use crate::request::JobId;
+use crate::writer::Entry;
+
+/// Keeps records and journals of jobs.
+#[async_trait]
+pub trait JobStore: fmt::Debug + Send + Sync {
+    /// Adds a job and claims it for its creator.
+    ///
+    /// # Errors
+    /// When there is a job of this id, or the store can't be written to.
+    async fn create(&self, record: &JobRecord) -> Result<Claim>;
+
+    /// The record of a job; `None` if there is no such job.
+    ///
+    /// # Errors
+    /// When the store can't be read, or the record is of a newer version or damaged.
+    async fn get(&self, id: &JobId) -> Result<Option<JobRecord>>;
+
+    /// The records of all jobs, in the order in which they were submitted.
+    ///
+    /// # Errors
+    /// As of [`get`](Self::get).
+    async fn list(&self) -> Result<Vec<JobRecord>>;
+
+    /// Claims a job that nobody holds; `None` if somebody does, or there is no such job.
+    ///
+    /// # Errors
+    /// When the store can't be written to.
+    async fn claim(&self, id: &JobId) -> Result<Option<Claim>>;
+
+    /// Replaces the record of a job. When this returns, it survives a power failure, if the store does so at all.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) if somebody else has claimed the job; any other if the store can't
+    /// be written to.
+    async fn update(&self, claim: &Claim, record: &JobRecord) -> Result<()>;
+
+    /// Adds an entry to a job's journal. When this returns, the entry survives the end of the process.
+    ///
+    /// # Errors
+    /// As of [`update`](Self::update).
+    async fn append(&self, claim: &Claim, entry: Entry) -> Result<()>;
+
+    /// The journal of a job, in the order in which it was written.
+    ///
+    /// # Errors
+    /// When the store can't be read, or an entry is of a newer version or damaged.
+    async fn entries(&self, id: &JobId) -> Result<Vec<Entry>>;
+
+    /// Says that the job still runs, and asks whether it is to be cancelled.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) if somebody else has claimed the job; any other if the store can't
+    /// be reached.
+    async fn heartbeat(&self, claim: &Claim) -> Result<Option<CancelWish>>;
+
+    /// Leaves word that a job is to be cancelled; whoever runs it sees it with its next heartbeat.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such job; any other if the store can't be
+    /// written to.
+    async fn ask_cancel(&self, id: &JobId, wish: CancelWish) -> Result<()>;
+
+    /// Takes such a word back.
+    ///
+    /// # Errors
+    /// As of [`update`](Self::update).
+    async fn clear_cancel(&self, claim: &Claim) -> Result<()>;
+
+    /// Removes a job with its journal.
+    ///
+    /// # Errors
+    /// As of [`update`](Self::update).
+    async fn remove(&self, claim: Claim) -> Result<()>;
+}
+
+/// That a job is to be cancelled, and what becomes of its objects; `None`: as the job's settings say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CancelWish {
+    /// What becomes of the objects.
+    pub on_cancel: Option<OnCancel>,
+}
+
+/// The right to run a job. It ends when the claim is dropped, or with the process.
+pub struct Claim {
+    job: JobId,
+    fence: u64,
+    // Held, not looked at: dropping it is what lets others in.
+    _held: Arc<dyn Any + Send + Sync>,
+}
+
+impl Claim {
+    /// A claim that lasts as long as `held` is held.
+    #[must_use]
+    pub fn new(job: JobId, fence: u64, held: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { job, fence, _held: held }
+    }
+
+    /// The job.
+    #[must_use]
+    pub const fn job(&self) -> &JobId {
+        &self.job
+    }
+
+    /// The number of this claim among the job's: the highest one counts.
+    #[must_use]
+    pub const fn fence(&self) -> u64 {
+        self.fence
+    }
+}
+
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claim").field("job", &self.job).field("fence", &self.fence).finish_non_exhaustive()
+    }
+}
+
+fn fenced(id: &JobId) -> crate::Error {
+    crate::Error::new(crate::ErrorKind::Fenced, "another process has taken the job over").with("job", id)
+}
+
+fn unknown(id: &JobId) -> crate::Error {
+    crate::Error::new(crate::ErrorKind::NotFound, "there is no such job").with("job", id)
+}

@@ -162,8 +162,12 @@ impl Refusal {
     }
 
     fn new(status: u16, error: ErrorBody, region: Option<String>) -> Self {
-        let message = error.message.chars().take(MESSAGE_CHARACTERS).collect();
-        Self { status, code: error.code, message, region }
+        // Line ends and what steers a terminal have no place in a log.
+        let printable = |text: String| -> String {
+            let letters = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter });
+            letters.take(MESSAGE_CHARACTERS).collect()
+        };
+        Self { status, code: printable(error.code), message: printable(error.message), region }
     }
 
     #[cfg(feature = "s3")]

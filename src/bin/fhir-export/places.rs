@@ -1,6 +1,7 @@
 //! Where resources come from and where objects go: as arguments say, and as the record of a job keeps it.
 
 use fhir_export::destination::open as destination;
+use fhir_export::job::JobRecord;
 use fhir_export::source::ndjson::NdjsonSource;
 use fhir_export::source::open::{self as source, whole_uri};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,11 @@ impl Places {
             kms_key: args.kms_key.clone(),
             checksum: args.checksum.clone(),
         }
+    }
+
+    /// Those of a job; `None` if it was begun by a program that keeps something else with its jobs.
+    pub(crate) fn of_record(record: &JobRecord) -> Option<Self> {
+        serde_json::from_value(record.context.clone()).ok()
     }
 
     pub(crate) fn open_source(&self) -> fhir_export::Result<NdjsonSource> {

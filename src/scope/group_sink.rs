@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::group_reader::{BrokenLine, Fault, GroupHead, GroupReader, LineEnd};
 use super::member::Flag;
 use super::read_ahead::Piece;
-use super::{CohortReport, PatientSet};
+use super::{Cohort, CohortReport};
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::{Range, Rows};
+use crate::source::{CohortIds, Range, Rows};
 
 /// Looks for the wanted Groups in all that is read and gathers their members.
 #[derive(Debug)]
@@ -73,8 +73,14 @@ impl<'a> GroupSink<'a> {
         &mut self.report
     }
 
-    pub(super) fn into_parts(self) -> (PatientSet, BTreeSet<String>, CohortReport) {
-        (self.reader.into_patients(), self.found, self.report)
+    /// Keeps the ids of the patients too.
+    pub(super) fn list_patients(&mut self) {
+        self.reader.list_patients();
+    }
+
+    pub(super) fn into_parts(self) -> (Cohort, Option<CohortIds>) {
+        let (patients, listed) = self.reader.into_patients();
+        (Cohort { patients, groups: self.found, report: self.report }, listed)
     }
 
     /// Says that a range is read from its start.

@@ -391,7 +391,7 @@ async fn a_queued_job_is_cancelled_while_it_waits() {
 #[tokio::test]
 async fn a_job_that_stands_still_fails_and_says_where() {
     let (store, memory) = (MemoryJobStore::new(), small_job::destination());
-    let (source, gate) = stalled_source();
+    let (source, _gate) = stalled_source();
     let mut config = small_job::config();
     config.stall_timeout = Some(Duration::from_millis(200));
     let exporter = exporter(source, Arc::new(memory), &store, config);

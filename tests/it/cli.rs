@@ -6,6 +6,8 @@ mod kill;
 mod program;
 #[cfg(unix)]
 mod signals;
+#[cfg(target_os = "linux")]
+mod slow_store;
 mod store;
 mod verify;
 

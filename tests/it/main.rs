@@ -30,5 +30,9 @@ mod real_data;
 mod resume;
 #[cfg(feature = "s3")]
 mod s3;
+#[cfg(all(feature = "testing", feature = "s3"))]
+mod strict_s3;
 mod support;
 mod testdata;
+#[cfg(all(feature = "testing", feature = "s3", feature = "sqlite"))]
+mod unruly_store;

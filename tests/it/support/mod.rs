@@ -19,6 +19,10 @@ pub(crate) mod proxy;
 pub(crate) mod s3_server;
 #[cfg(feature = "testing")]
 pub(crate) mod small_job;
+#[cfg(all(feature = "testing", feature = "s3"))]
+pub(crate) mod strict_server;
+#[cfg(all(feature = "testing", feature = "s3"))]
+pub(crate) mod wire_job;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! The integration tests: one binary, so that it links once.
 #![allow(
+    clippy::clone_on_ref_ptr,
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
@@ -34,5 +35,7 @@ mod s3;
 mod strict_s3;
 mod support;
 mod testdata;
+#[cfg(all(feature = "testing", feature = "s3"))]
+mod tls;
 #[cfg(all(feature = "testing", feature = "s3", feature = "sqlite"))]
 mod unruly_store;

@@ -1,5 +1,7 @@
 //! What several tests share.
 
+#[cfg(feature = "s3")]
+pub(crate) mod authority;
 #[cfg(feature = "testing")]
 pub(crate) mod crc64;
 #[cfg(feature = "testing")]

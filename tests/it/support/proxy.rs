@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
+use tokio_rustls::TlsAcceptor;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -175,11 +176,20 @@ impl fmt::Debug for Proxy {
 impl Proxy {
     /// Starts a proxy of a server, on a free port of the loopback interface.
     pub(crate) async fn start(server: SocketAddr) -> Self {
+        Self::start_over(server, None).await
+    }
+
+    /// The same over TLS.
+    pub(crate) async fn start_tls(server: SocketAddr, tls: TlsAcceptor) -> Self {
+        Self::start_over(server, Some(tls)).await
+    }
+
+    async fn start_over(server: SocketAddr, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::<Mutex<State>>::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, server, Arc::clone(&state)));
+        tasks.spawn(accept(listener, server, Arc::clone(&state), tls));
         Self { address, state, _tasks: tasks }
     }
 
@@ -227,13 +237,20 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, server: SocketAddr, state: Arc<Mutex<State>>) {
+async fn accept(listener: TcpListener, server: SocketAddr, state: Arc<Mutex<State>>, tls: Option<TlsAcceptor>) {
     let mut connections = JoinSet::new();
     while let Ok((socket, _)) = listener.accept().await {
-        let state = Arc::clone(&state);
+        let (state, tls) = (Arc::clone(&state), tls.clone());
         connections.spawn(async move {
             let service = service_fn(move |request| handle(request, server, Arc::clone(&state)));
-            drop(server::Builder::new().serve_connection(TokioIo::new(socket), service).await);
+            match tls {
+                None => drop(server::Builder::new().serve_connection(TokioIo::new(socket), service).await),
+                // A client that doesn't trust us goes away.
+                Some(tls) => {
+                    let Ok(socket) = tls.accept(socket).await else { return };
+                    drop(server::Builder::new().serve_connection(TokioIo::new(socket), service).await);
+                }
+            }
         });
     }
 }

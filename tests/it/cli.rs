@@ -1,6 +1,8 @@
 //! The real binary, as a user runs it.
 
 mod bad_input;
+#[cfg(target_os = "linux")]
+mod disk;
 #[cfg(unix)]
 mod kill;
 mod program;

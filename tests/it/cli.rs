@@ -1,5 +1,7 @@
 //! The real binary, as a user runs it.
 
+#[cfg(all(unix, feature = "azure"))]
+mod azurite;
 mod bad_input;
 #[cfg(target_os = "linux")]
 mod disk;

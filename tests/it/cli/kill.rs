@@ -19,7 +19,7 @@ use crate::support::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 const TYPE_BYTES: usize = 18 << 20;
 
 /// Two large files of one type, one of several, small ones, and lines that aren't understood.
-static SOURCE: LazyLock<PathBuf> = LazyLock::new(|| {
+pub(super) static SOURCE: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kill-source-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let line = |text: &mut String, name: &str, id: usize| {
@@ -167,7 +167,7 @@ impl Outcome {
 }
 
 /// Starts the command and kills it after a while; tells whether it still ran.
-fn killed(command: &mut Command, after: Duration) -> bool {
+pub(super) fn killed(command: &mut Command, after: Duration) -> bool {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(after);
     let ran = child.try_wait().unwrap().is_none();
@@ -177,11 +177,11 @@ fn killed(command: &mut Command, after: Duration) -> bool {
 }
 
 /// Random moments that are the same in each run of the tests.
-struct Moments(u64);
+pub(super) struct Moments(pub(super) u64);
 
 impl Moments {
     /// A moment within a time.
-    fn within(&mut self, time: Duration) -> Duration {
+    pub(super) fn within(&mut self, time: Duration) -> Duration {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -19,6 +19,8 @@ pub(crate) mod odd_data;
 pub(crate) mod proxy;
 #[cfg(feature = "s3")]
 pub(crate) mod s3_server;
+#[cfg(any(feature = "s3", feature = "azure"))]
+pub(crate) mod script;
 #[cfg(feature = "testing")]
 pub(crate) mod small_job;
 #[cfg(all(feature = "testing", feature = "s3"))]

@@ -1,18 +1,16 @@
 //! A strict S3 server as a process of its own: SeaweedFS, with moto as its KMS, and moto as a second S3.
 
-use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::{Arc, OnceLock};
 
 use fhir_export::destination::s3::{S3Options, S3Uri};
 use object_store::ClientOptions;
 use object_store::aws::{AwsAuthorizer, AwsCredential};
 use object_store::client::{HttpClient, HttpConnector, HttpRequest, HttpRequestBody, HttpResponse, ReqwestConnector};
-use serde_json::Value;
 
-use super::repository;
 use super::s3_server::{ACCESS_KEY, BUCKET, SECRET_KEY};
+use super::script;
 
 /// Where the servers are; they run as long as this process.
 #[derive(Debug)]
@@ -43,21 +41,7 @@ pub(crate) fn strict_server() -> &'static StrictServer {
 
 impl StrictServer {
     fn start() -> Result<Self, String> {
-        let script = repository("tests/servers/strict_s3.py");
-        let started = Command::new("python3")
-            .arg(script)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn();
-        let mut script = started.map_err(|error| format!("python3: {error}"))?;
-        let mut line = String::new();
-        BufReader::new(script.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let Ok(told) = serde_json::from_str::<Value>(&line) else {
-            let mut why = String::new();
-            script.stderr.take().unwrap().read_to_string(&mut why).unwrap();
-            return Err(why);
-        };
+        let (told, script) = script::start("strict_s3.py")?;
         let text = |name: &str| told[name].as_str().unwrap().to_owned();
         let address = |name| text(name).strip_prefix("http://").unwrap().parse().unwrap();
         assert_eq!(text("bucket"), BUCKET);

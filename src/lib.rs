@@ -80,6 +80,8 @@
 // Data runs one way: source → scan → filter → fan-out → writer → destination, with the job above.
 // `tests/it/hygiene.rs` reads the imports and keeps it so.
 pub mod budget;
+#[cfg(feature = "s3")]
+mod certificates;
 pub mod clock;
 pub mod cpu;
 pub mod destination;

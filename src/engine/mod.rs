@@ -111,7 +111,7 @@ impl Engine {
             activity: Arc::clone(&self.activity),
         });
         let mut fan_out = FanOut::new(self.writers, Arc::clone(&sieve), buffers, self.on_bad, self.halt);
-        let mut reporter = Reporter::new(self.progress, self.activity);
+        let mut reporter = Reporter::new(self.progress, Arc::clone(&self.activity));
         let count = self.ranges.len();
         let mut restart = self.restart;
         let reads = std::mem::take(&mut restart.reads);
@@ -121,6 +121,7 @@ impl Engine {
             Err(error) => Err(error),
         };
         ranges.stop().await;
+        self.activity.end_reading();
         if ran.is_ok() {
             fan_out.begin_epilogue(count);
         }

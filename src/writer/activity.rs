@@ -75,6 +75,12 @@ impl Activity {
         *self.range.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(name));
     }
 
+    /// Everything is read: what is waited for from now on is the store.
+    pub(crate) fn end_reading(&self) {
+        self.now.store(WaitsFor::Store as u8, Ordering::Relaxed);
+        *self.range.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// The range whose turn it is.
     pub(crate) fn range(&self) -> Option<Arc<str>> {
         self.range.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -1,5 +1,6 @@
 //! The integration tests: one binary, so that it links once.
 #![allow(
+    clippy::clone_on_ref_ptr,
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
@@ -30,5 +31,11 @@ mod real_data;
 mod resume;
 #[cfg(feature = "s3")]
 mod s3;
+#[cfg(all(feature = "testing", feature = "s3"))]
+mod strict_s3;
 mod support;
 mod testdata;
+#[cfg(all(feature = "testing", feature = "s3"))]
+mod tls;
+#[cfg(all(feature = "testing", feature = "s3", feature = "sqlite"))]
+mod unruly_store;

@@ -1,5 +1,7 @@
 //! Where resources come from and where objects go: as arguments say, and as the record of a job keeps it.
 
+use std::path::PathBuf;
+
 use fhir_export::destination::open as destination;
 use fhir_export::job::JobRecord;
 use fhir_export::source::ndjson::NdjsonSource;
@@ -24,19 +26,22 @@ pub(crate) struct Places {
     scan_all: bool,
     endpoint: Option<String>,
     region: Option<String>,
+    ca_file: Option<PathBuf>,
     kms_key: Option<String>,
     checksum: Option<String>,
 }
 
 impl Places {
     pub(crate) fn of(args: &RunArgs) -> Self {
-        let StoreArgs { endpoint, region } = args.store.clone();
+        let StoreArgs { endpoint, region, ca_file } = args.store.clone();
         Self {
             source: whole_uri(&args.source),
             to: whole_uri(&args.to),
             scan_all: args.request.scan_all,
             endpoint,
             region,
+            // Whoever resumes the job may be in another folder.
+            ca_file: ca_file.map(|file| std::path::absolute(&file).unwrap_or_else(|_| file.into())),
             kms_key: args.kms_key.clone(),
             checksum: args.checksum.clone(),
         }
@@ -48,8 +53,12 @@ impl Places {
     }
 
     pub(crate) fn open_source(&self) -> fhir_export::Result<NdjsonSource> {
-        let settings =
-            source::Settings { endpoint: self.endpoint.clone(), region: self.region.clone(), scan_all: self.scan_all };
+        let settings = source::Settings {
+            endpoint: self.endpoint.clone(),
+            region: self.region.clone(),
+            ca_file: self.ca_file.clone(),
+            scan_all: self.scan_all,
+        };
         source::from_uri(&self.source, &settings)
     }
 
@@ -59,6 +68,7 @@ impl Places {
             destination::Settings {
                 endpoint: self.endpoint.clone(),
                 region: self.region.clone(),
+                ca_file: self.ca_file.clone(),
                 kms_key: self.kms_key.clone(),
                 checksum: self.checksum.as_deref().and_then(chosen).map(|(_, checksum)| *checksum),
             }

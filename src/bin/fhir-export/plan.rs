@@ -204,6 +204,7 @@ fn open_destination(faults: &mut Faults, args: &RunArgs, places: &Places) -> Opt
             ("--checksum", args.checksum.is_some()),
             ("--endpoint", args.store.endpoint.is_some() && !is_s3(&args.source)),
             ("--region", args.store.region.is_some() && !is_s3(&args.source)),
+            ("--ca-file", args.store.ca_file.is_some() && !is_s3(&args.source)),
         ] {
             if is_given {
                 faults.say(format!("{name} is for s3://, and the destination is {:?}", args.to));
@@ -214,8 +215,8 @@ fn open_destination(faults: &mut Faults, args: &RunArgs, places: &Places) -> Opt
 }
 
 fn of_store(args: &StoreArgs) -> destination::Settings {
-    let StoreArgs { endpoint, region } = args.clone();
-    destination::Settings { endpoint, region, ..destination::Settings::default() }
+    let StoreArgs { endpoint, region, ca_file } = args.clone();
+    destination::Settings { endpoint, region, ca_file: ca_file.map(PathBuf::from), ..destination::Settings::default() }
 }
 
 /// A verification, ready to run.
@@ -244,8 +245,9 @@ impl VerifyPlan {
             faults.value("MANIFEST", &args.manifest, "names no file", "the path or URI of a manifest");
         }
         let is_s3 = is_s3(&args.manifest);
-        if !is_s3 && (args.store.endpoint.is_some() || args.store.region.is_some()) {
-            faults.say("--endpoint and --region are for s3://");
+        let store = &args.store;
+        if !is_s3 && (store.endpoint.is_some() || store.region.is_some() || store.ca_file.is_some()) {
+            faults.say("--endpoint, --region and --ca-file are for s3://");
         }
         let settings = if is_s3 { of_store(&args.store) } else { destination::Settings::default() };
         match faults.take("MANIFEST", destination::from_uri(folder, &settings)) {

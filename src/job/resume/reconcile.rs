@@ -319,10 +319,14 @@ async fn listed_parts(upload: &dyn Upload) -> Result<Option<Vec<StoredPart>>> {
     }
 }
 
-/// Those first parts that the store has, of the size that they were sent in.
+/// Those first parts that the store has, of the size and, where it was read back, the checksum that they were sent in.
 fn held_parts(parts: Vec<DurablePart>, held: &[StoredPart]) -> Vec<DurablePart> {
     let is_held = |part: &DurablePart| {
-        held.iter().any(|one| one.number == part.number && one.size_bytes == part.crc.length_bytes())
+        let is_whole = |one: &StoredPart| {
+            let is_same = one.crc64nvme.is_none_or(|crc| crc == part.crc.value());
+            one.size_bytes == part.crc.length_bytes() && is_same
+        };
+        held.iter().any(|one| one.number == part.number && is_whole(one))
     };
     parts.into_iter().take_while(is_held).collect()
 }

@@ -79,10 +79,8 @@ impl Exported {
 
     fn assert_object(&self, file: &OutputFile) {
         static LAID_OUT: LazyLock<Regex> = LazyLock::new(|| {
-            Regex::new(
-                r"^[0-9a-f]{32}-FHIR_EXPORT-[0-9a-f]{32}/([A-Za-z]+)/([A-Za-z]+)-[0-9]+-0-([0-9]+)\.ndjson(\.gz)?$",
-            )
-            .unwrap()
+            Regex::new(r"^[0-9a-z]+-FHIR_EXPORT-[0-9a-f]{32}/([A-Za-z]+)/([A-Za-z]+)-[0-9]+-0-([0-9]+)\.ndjson(\.gz)?$")
+                .unwrap()
         });
         let own = &file.extension;
         let bytes = self.stored.get(&own.key).unwrap_or_else(|| panic!("{} is listed and not there", own.key));

@@ -229,7 +229,7 @@ impl BlockSink for GroupSink<'_> {
     }
 
     async fn rows(&mut self, rows: Rows) -> Result<()> {
-        let (buffer, marks) = rows.into_parts();
+        let (buffer, marks, _) = rows.into_parts();
         let mut start = 0;
         let mut outcome = Ok(());
         for mark in marks {

@@ -30,5 +30,7 @@ mod real_data;
 mod resume;
 #[cfg(feature = "s3")]
 mod s3;
+#[cfg(all(feature = "testing", feature = "sqlite"))]
+mod stores;
 mod support;
 mod testdata;

@@ -62,7 +62,7 @@
 //! - [`destination`]: where objects go. The traits, object stores, folders, memory.
 //!
 //! Beside the flow: [`ledger`], what became of every resource; [`budget`], the bytes that may be buffered; [`cpu`], the
-//! pool that scans and compresses; [`fhir`], the words of the standard; [`clock`]; [`error`].
+//! pool that scans and compresses; [`metrics`]; [`fhir`], the words of the standard; [`clock`]; [`error`].
 //!
 //! # Features
 //! All are off by default and add to each other.
@@ -74,6 +74,7 @@
 //! | `gcs` | Google Cloud Storage |
 //! | `azure` | Azure Blob Storage |
 //! | `cli` | the `fhir-export` binary, with local folders and S3 |
+//! | `metrics` | numbers of running jobs, for whichever recorder the program installs: see [`metrics`] |
 //! | `testing` | faulty destinations, the naive exporter and the source contract suite, for tests of embedders |
 //! | `full` | everything |
 
@@ -90,10 +91,12 @@ pub mod filter;
 pub mod job;
 pub mod ledger;
 mod location;
+pub mod metrics;
 pub mod request;
 pub mod resource;
 pub mod scope;
 pub mod source;
+mod sync;
 pub mod writer;
 
 pub use error::{Error, ErrorKind, Result};

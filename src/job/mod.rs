@@ -29,6 +29,7 @@ mod config;
 mod exporter;
 mod handle;
 mod manifest;
+mod meter;
 mod opening;
 mod recorder;
 mod report;

@@ -103,6 +103,7 @@ impl Job {
                         report = self.try_run() => report,
                         never = self.listen() => match never {},
                         never = watchdog::watch(&self.shared, self.config.stall_timeout) => match never {},
+                        never = self.shared.meter.watch(&self.shared) => match never {},
                     }
                 };
                 guarded.await
@@ -117,6 +118,7 @@ impl Job {
                 ..JobReport::failed(self.id(), error)
             },
         };
+        self.shared.meter.finish(&self.shared, &report);
         self.end_in(report.state);
         self.record_end(&report).await;
         report
@@ -263,6 +265,7 @@ impl Job {
         for (content, count) in restart.durable_parts() {
             courier.durable(content, count);
         }
+        self.shared.meter.begin(&budget, &restart, &courier.durable_counts());
         // Only this job sets it, once.
         drop(self.shared.courier.set(Arc::clone(&courier)));
         let capabilities = self.destination.capabilities();

@@ -23,6 +23,8 @@ mod fuzz_replay;
 mod hygiene;
 #[cfg(all(feature = "testing", target_os = "linux"))]
 mod memory;
+#[cfg(all(feature = "testing", feature = "metrics"))]
+mod metrics;
 #[cfg(feature = "testing")]
 mod model;
 #[cfg(feature = "testing")]

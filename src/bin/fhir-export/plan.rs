@@ -240,8 +240,9 @@ impl ImportPlan {
         let mut loading = Loading::default();
         set(&mut loading.threads, threads(&mut faults, args.threads.as_deref()));
         let progress = progress(&mut faults, &args.progress);
-        let StoreArgs { endpoint, region } = args.store.clone();
-        let settings = open::Settings { endpoint, region, scan_all: true };
+        let StoreArgs { endpoint, region, ca_file } = args.store.clone();
+        let settings =
+            open::Settings { endpoint, region, ca_file: ca_file.map(PathBuf::from), scan_all: true };
         let source = faults.take("--from", open::from_uri(&whole_uri(&args.from), &settings));
         match (source, progress) {
             (Some(source), Some(progress)) if faults.is_empty() => {

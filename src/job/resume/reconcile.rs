@@ -8,6 +8,7 @@ use crate::destination::{Destination, ObjectKey, PartId, StoredPart, Upload};
 use crate::engine::{BEHIND_ALL, DELETIONS, Point, Restart};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{END, Mark, Place};
+use crate::metrics;
 use crate::writer::{
     Content, DurablePart, Entry, Journal, Naming, ObjectName, ObjectReport, ResumedObject, SequenceReason, Start,
     WholeObject,
@@ -305,6 +306,7 @@ async fn abort(upload: &dyn Upload, key: &ObjectKey) -> Result<()> {
     match upload.abort().await {
         Err(error) if error.kind() == ErrorKind::Fenced => Err(error),
         Err(error) => {
+            metrics::count_failed_abort();
             tracing::warn!(object = %key, error = format!("{error:#}"), "an upload can't be aborted");
             Ok(())
         }

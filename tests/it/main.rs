@@ -32,5 +32,7 @@ mod real_data;
 mod resume;
 #[cfg(feature = "s3")]
 mod s3;
+#[cfg(feature = "testing")]
+mod spans;
 mod support;
 mod testdata;

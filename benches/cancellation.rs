@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fhir_export::job::{Exporter, JobReport, JobState, OnCancel};
+use fhir_export::job::{Exporter, JobReport, JobState, OnCancel, SqliteJobStore};
 use fhir_export::request::{ExportRequest, Level};
 use support::{DroppingStore, Hospital, Machine, PIECE_BYTES, Quantiles, RepeatedSource, Selection, Stall, configured};
 use tokio::runtime::Runtime;
@@ -30,6 +30,8 @@ struct Situation {
     stall: Stall,
     on_cancel: OnCancel,
     ends_in: JobState,
+    /// Whether the job is kept in SQLite, and could be resumed.
+    is_kept: bool,
 }
 
 const UNDER_LOAD: Situation = Situation {
@@ -39,20 +41,25 @@ const UNDER_LOAD: Situation = Situation {
     stall: Stall::Never,
     on_cancel: OnCancel::Seal,
     ends_in: JobState::CancelCompleted,
+    is_kept: false,
 };
 
-const SITUATIONS: [Situation; 5] = [
+const STALLED: Situation = Situation {
+    name: "store stalls, seal fails",
+    stall: Stall::Everything(4),
+    ends_in: JobState::CancelFailed,
+    ..UNDER_LOAD
+};
+
+const SITUATIONS: [Situation; 8] = [
     UNDER_LOAD,
+    Situation { name: "under load, seal, with a journal", is_kept: true, ..UNDER_LOAD },
     Situation { name: "under load, discard", on_cancel: OnCancel::Discard, ..UNDER_LOAD },
     Situation { name: "store of 1 GB/s, seal", bytes_per_second: Some(1_000_000_000), ..UNDER_LOAD },
     Situation { name: "parts stall, seal", stall: Stall::Parts(4), ..UNDER_LOAD },
-    Situation {
-        name: "store stalls, seal fails",
-        cancels: 50,
-        stall: Stall::Everything(4),
-        ends_in: JobState::CancelFailed,
-        ..UNDER_LOAD
-    },
+    Situation { name: "parts stall, seal, with a journal", stall: Stall::Parts(4), is_kept: true, ..UNDER_LOAD },
+    STALLED,
+    Situation { name: "store stalls, seal fails, with a journal", is_kept: true, ..STALLED },
 ];
 
 /// What one cancel took.
@@ -68,10 +75,12 @@ fn main() {
     Machine::describe();
     let runtime = support::runtime();
     let piece = Hospital::seven_types(PIECE_BYTES);
+    let folder = tempfile::tempdir().unwrap();
+    let jobs = SqliteJobStore::open(folder.path()).unwrap();
     for situation in SITUATIONS.iter().filter(|situation| selection.wants(&format!("cancellation {}", situation.name)))
     {
         let cancels = selection.pick(situation.cancels, 2);
-        let all: Vec<Cancelled> = (0..cancels).map(|index| cancel(&runtime, &piece, situation, index)).collect();
+        let all: Vec<Cancelled> = (0..cancels).map(|index| cancel(&runtime, &piece, &jobs, situation, index)).collect();
         println!("cancellation, {}", situation.name);
         let print = |what: &str, of: fn(&Cancelled) -> Duration| {
             support::row(what, &format_args!("{}", Quantiles::of(all.iter().map(of).collect())));
@@ -84,7 +93,7 @@ fn main() {
 }
 
 /// Runs a job without end and cancels it when it has been busy for a while.
-fn cancel(runtime: &Runtime, piece: &Bytes, situation: &Situation, index: usize) -> Cancelled {
+fn cancel(runtime: &Runtime, piece: &Bytes, jobs: &SqliteJobStore, situation: &Situation, index: usize) -> Cancelled {
     let source = RepeatedSource::of(piece.clone(), u64::MAX / 2);
     let reads = source.reads();
     let patience = if situation.stall == Stall::Never { Duration::from_secs(30) } else { PATIENCE };
@@ -96,6 +105,7 @@ fn cancel(runtime: &Runtime, piece: &Bytes, situation: &Situation, index: usize)
     });
     let store = DroppingStore::with(situation.bytes_per_second, situation.stall);
     let exporter = Exporter::builder().source(Arc::new(source)).destination(Arc::new(store)).config(config);
+    let exporter = if situation.is_kept { exporter.job_store(Arc::new(jobs.clone())) } else { exporter };
     let exporter = exporter.build().unwrap();
     // Never the same moment of a block: up to 20 ms after the job is busy, in an order that has no rhythm.
     let moment = Duration::from_micros((index as u64 * 7919) % 20_000);

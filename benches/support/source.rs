@@ -37,6 +37,7 @@ pub(crate) struct Reads {
 pub(crate) struct RepeatedSource {
     ranges: Arc<Vec<Repeated>>,
     reads: Arc<Reads>,
+    fails_at: u64,
 }
 
 impl Repeated {
@@ -68,7 +69,17 @@ impl RepeatedSource {
     /// A source of these ranges.
     pub(crate) fn new(ranges: Vec<Repeated>) -> Self {
         let reads = Reads { begun: Instant::now(), last_nanos: AtomicU64::new(0), bytes: AtomicU64::new(0) };
-        Self { ranges: Arc::new(ranges), reads: Arc::new(reads) }
+        Self { ranges: Arc::new(ranges), reads: Arc::new(reads), fails_at: u64::MAX }
+    }
+
+    /// The same, but its last range can't be read beyond so many bytes, for a cause that can pass.
+    pub(crate) fn failing_in_last_range_at(&self, bytes: u64) -> Self {
+        Self { fails_at: bytes, ..self.clone() }
+    }
+
+    /// How many bytes its longest range has.
+    pub(crate) fn longest_range_bytes(&self) -> u64 {
+        self.ranges.iter().map(Repeated::size_bytes).max().unwrap_or_default()
     }
 
     /// A source of one range.
@@ -121,6 +132,9 @@ impl Snapshot for RepeatedSource {
         let mut position = start;
         sink.at(Cursor::from_offset(position));
         while position < held.size_bytes() {
+            if position >= self.fails_at && self.ranges.last().is_some_and(|last| last.name == held.name) {
+                return Err(Error::new(ErrorKind::Source, "the source is gone").retryable(true));
+            }
             let mut buffer = sink.buffer(READ_BYTES).await?;
             let piece = &held.piece[(position % held.piece.len() as u64) as usize..];
             let most = piece.len().min(READ_BYTES);

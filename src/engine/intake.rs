@@ -244,7 +244,8 @@ impl Ranges {
         let (end, ended) = tokio::sync::oneshot::channel();
         let sink = RangeSink::new(Arc::clone(&self.intake), index as u64, rows_before, out);
         let (snapshot, halt) = (Arc::clone(&self.snapshot), self.intake.halt.clone());
-        let span = tracing::info_span!("range", name = range.name);
+        let resource_type = range.resource_type.as_ref().map(tracing::field::display);
+        let span = tracing::info_span!("range", range = range.name, "type" = resource_type);
         let reading = async move {
             // Reading owns nothing that could be lost, so it may be dropped at any await.
             let read = halt.run_until_cancelled(read(snapshot.as_ref(), &range, &from, sink)).await;

@@ -16,7 +16,6 @@ use super::tidy;
 use crate::engine::{Ended, FannedOut};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Mark;
-use crate::request::Level;
 use crate::scope::Scope;
 use crate::writer::{Ending, Entry, Journal, Leftover, Naming, ObjectName, ObjectOutcome, ObjectReport};
 
@@ -71,11 +70,7 @@ impl Job {
     }
 
     async fn report_outside(&self, fanned_out: &mut FannedOut, opened: &Opened) -> Result<()> {
-        let level = match self.request.level() {
-            Level::System => "system",
-            Level::Patient => "patient",
-            Level::Group { .. } => "group",
-        };
+        let level = self.request.level().name();
         for resource_type in &self.outside_level {
             fanned_out.inform_outside_level(resource_type, level).await?;
         }

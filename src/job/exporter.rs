@@ -181,7 +181,7 @@ impl Exporter {
     }
 
     fn spawn(&self, job: run::Job, shared: Arc<Shared>) -> JobHandle {
-        let span = tracing::info_span!("job", id = %shared.id);
+        let span = tracing::info_span!("job", job = %shared.id, level = job.request.level().name());
         let task = self.jobs.spawn(job.run().instrument(span));
         JobHandle::new(shared, task)
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
+use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -212,10 +213,67 @@ impl JobControl {
         self.0.state.subscribe()
     }
 
-    /// The progress of the job as it comes.
+    /// The progress of the job: to be looked at at any time, or waited for. It says nothing of the job's end:
+    /// [`states`](Self::states) does, and [`progress_stream`](Self::progress_stream) joins both.
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.0.progress.subscribe()
+    }
+
+    /// The progress of the job whenever it has changed, at most some ten times a second. Who is slow misses what lies
+    /// between, never the last one: that is how the job has ended, and the stream ends with it.
+    ///
+    /// # Example
+    /// ```
+    /// # use std::sync::Arc;
+    /// use futures::StreamExt;
+    /// # use fhir_export::destination::MemoryDestination;
+    /// # use fhir_export::job::Exporter;
+    /// # use fhir_export::request::{ExportRequest, Level};
+    /// # use fhir_export::source::memory::{MemoryRange, MemorySource};
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # let source = MemorySource::new().with(MemoryRange::lines("a", r#"{"resourceType":"Patient","id":"1"}"#));
+    /// # let builder = Exporter::builder().source(Arc::new(source));
+    /// # let exporter = builder.destination(Arc::new(MemoryDestination::new())).build()?;
+    /// let job = exporter.start(ExportRequest::new(Level::System))?;
+    /// let mut progress = job.control().progress_stream();
+    /// let watching = tokio::spawn(async move {
+    ///     let mut written = 0;
+    ///     while let Some(now) = progress.next().await {
+    ///         written = now.types.iter().map(|one| one.row.written.resources).sum();
+    ///         println!("{} of {} ranges, {written} resources", now.ranges_done, now.ranges);
+    ///     }
+    ///     written
+    /// });
+    /// let report = job.join().await;
+    /// assert_eq!(watching.await.unwrap(), report.manifest.unwrap().output[0].count);
+    /// # Ok::<(), fhir_export::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn progress_stream(&self) -> BoxStream<'static, Progress> {
+        let watched = Some((self.progress(), self.states()));
+        let next = async |watched: Option<(watch::Receiver<Progress>, watch::Receiver<JobState>)>| {
+            let (mut progress, mut states) = watched?;
+            let is_over = tokio::select! {
+                biased;
+                changed = progress.changed() => changed.is_err(),
+                () = async { drop(states.wait_for(|state| state.is_terminal()).await) } => true,
+            };
+            let now = progress.borrow_and_update().clone();
+            Some((now, (!is_over).then_some((progress, states))))
+        };
+        stream::unfold(watched, next).boxed()
+    }
+
+    /// Waits until the job is over, and tells its last state.
+    ///
+    /// # Cancellation
+    /// The job goes on.
+    pub async fn ended(&self) -> JobState {
+        let mut states = self.states();
+        let ended = states.wait_for(|state| state.is_terminal()).await;
+        // The sender is our own, so the last state comes.
+        ended.map_or(JobState::Failed, |state| *state)
     }
 
     /// Asks for the job's end and returns at once; `false` if it is over or was asked to end before.

@@ -96,6 +96,7 @@ impl Drop for Job {
 impl Job {
     /// Runs the job to its end.
     pub(super) async fn run(self) -> JobReport {
+        tracing::info!(source = self.source.name(), resumes = self.resume.is_some(), "the job begins");
         let report = match self.record().await {
             Ok(()) => {
                 let guarded = async {
@@ -121,6 +122,8 @@ impl Job {
         self.shared.meter.finish(&self.shared, &report);
         self.end_in(report.state);
         self.record_end(&report).await;
+        let (state, objects, error) = (report.state, report.objects.len(), report.error.as_ref());
+        tracing::info!(%state, objects, error = error.map(tracing::field::display), "the job has ended");
         report
     }
 

@@ -45,6 +45,16 @@ impl Level {
         }
     }
 
+    /// The level without the Group: `system`, `patient`, `group`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Patient => "patient",
+            Self::Group { .. } => "group",
+        }
+    }
+
     /// The path of the operation below a server's base: `$export`, `Patient/$export`, `Group/ID/$export`.
     #[must_use]
     pub fn operation_path(&self) -> Cow<'static, str> {

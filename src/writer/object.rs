@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::OnceCell;
+use tracing::Span;
 
 use super::checksum::Crc64;
 use super::courier::{Courier, QueuedPart};
@@ -23,6 +24,8 @@ pub(super) struct Object {
     pub(super) content: Content,
     pub(super) sequence: u32,
     pub(super) reason: SequenceReason,
+    /// What everything is told of within that is done for the object.
+    pub(super) span: Span,
     courier: Arc<Courier>,
     upload: OnceCell<OpenUpload>,
     acknowledged: Mutex<Acknowledged>,
@@ -56,7 +59,9 @@ impl Object {
         sequence: u32,
         reason: SequenceReason,
     ) -> Self {
-        Self { key, content, sequence, reason, courier, upload: OnceCell::new(), acknowledged: Mutex::default() }
+        let span = tracing::info_span!("object", %key, "type" = content.type_name(), sequence);
+        let (upload, acknowledged) = (OnceCell::new(), Mutex::default());
+        Self { key, content, sequence, reason, span, courier, upload, acknowledged }
     }
 
     /// Goes on with an upload of which so many parts are durable.

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::accumulator::{Accumulator, LEAST_BATCH_BYTES};
 use super::checksum::Crc64;
@@ -112,6 +112,11 @@ impl OpenObject {
 
     pub(super) fn content(&self) -> &Content {
         &self.object.content
+    }
+
+    /// What is told of within that is done for the object.
+    pub(super) fn span(&self) -> Span {
+        self.object.span.clone()
     }
 
     pub(super) fn sequence(&self) -> u32 {
@@ -237,7 +242,7 @@ impl OpenObject {
         self.departed_bytes += content.len() as u64;
         let queued = self.courier.queue(content);
         let (object, courier) = (Arc::clone(&self.object), Arc::clone(&self.courier));
-        let span = tracing::debug_span!("object", key = %object.key, part = number);
+        let span = tracing::debug_span!(parent: &object.span, "part", number);
         let sending = async move {
             match object.send_part(number, queued, count, mark).await {
                 Ok(part) => Some(part),

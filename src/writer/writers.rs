@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use super::accumulator::{LARGEST_BATCH_BYTES, LEAST_BATCH_BYTES};
 use super::activity::WaitsFor;
@@ -300,7 +301,8 @@ impl Writers {
         let mark = books.mark(slot);
         self.compressing.retain(|(compressing, _)| *compressing != slot);
         object.close_members(&mark, &self.settings).await?;
-        self.closing.spawn(object.close(mark, Some(reason)));
+        let span = object.span();
+        self.closing.spawn(object.close(mark, Some(reason)).instrument(span));
         if let Some(place) = self.open.get_mut(slot.index()) {
             *place = Some(next?);
         }
@@ -395,7 +397,8 @@ impl Writers {
         for mut object in self.open.drain(..).flatten() {
             let mark = books.mark(object.slot());
             let settings = Arc::clone(&self.settings);
-            self.closing.spawn(async move {
+            let span = object.span();
+            let closing = async move {
                 match ending {
                     Ending::Keep => return object.keep().await,
                     Ending::Discard => return object.abandon().await,
@@ -405,7 +408,8 @@ impl Writers {
                     return object.abandon().await;
                 }
                 object.close(mark, (ending == Ending::Seal).then_some(SequenceReason::Continued)).await
-            });
+            };
+            self.closing.spawn(closing.instrument(span));
         }
         let mut outcomes = Vec::new();
         while let Some(outcome) = self.closing.join_next().await {

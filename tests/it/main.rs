@@ -37,6 +37,8 @@ mod s3;
 mod stores;
 #[cfg(all(feature = "testing", feature = "s3"))]
 mod strict_s3;
+#[cfg(feature = "testing")]
+mod spans;
 mod support;
 mod testdata;
 #[cfg(all(feature = "testing", feature = "s3"))]

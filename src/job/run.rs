@@ -18,13 +18,14 @@ use super::watchdog;
 use crate::budget::Budget;
 use crate::cpu::CpuPool;
 use crate::destination::Destination;
-use crate::engine::{Engine, Limits, Restart};
+use crate::engine::{Engine, Limits, Reopener, Restart};
 use crate::error::{ErrorKind, Result};
 use crate::fhir::{Instant, ResourceType};
 use crate::filter::{AfterT, Filter, FilterParts};
 use crate::ledger::Mark;
 use crate::request::{ExportRequest, JobId, TypeSelection};
-use crate::source::{AfterTransactionTime, Source};
+use crate::scope::Scope;
+use crate::source::{AfterTransactionTime, Pushdown, Source};
 use crate::writer::{Courier, Journal, Naming, ObjectReport, SpillArea, WriterSettings, Writers};
 
 /// How often the job store is asked whether the job is to be cancelled: well within the second that is promised.
@@ -133,9 +134,12 @@ impl Job {
                 None => return Ok(self.cancelled_before_reading()),
             },
         };
-        let (opened, progressed) = opened;
+        let (mut opened, progressed) = opened;
         let objects = progressed.objects;
-        let (fanned_out, ran) = self.engine(&opened, &naming, progressed.restart, &objects)?.run().await;
+        let (mut fanned_out, ran) = self.engine(&opened, &naming, progressed.restart, &objects)?.run().await;
+        if let Some(at) = fanned_out.take_lost_at() {
+            opened.lose_snapshot(at, self.allows_time_bounded());
+        }
         self.conclude(opened, fanned_out, ran, objects, &naming).await
     }
 
@@ -287,14 +291,36 @@ impl Job {
             on_bad: self.config.on_bad,
             halt: self.shared.halt.clone(),
             progress: self.shared.progress.clone(),
+            reopener: Some(self.reopener(opened)),
+            deletions: (self.config.report_deletions && self.request.since().is_some()).then(|| self.asked(None)),
             restart,
             activity: Arc::clone(&self.shared.activity),
         })
     }
 
+    fn believed(&self, opened: &Opened) -> Pushdown {
+        if self.config.verify_pushdown { Pushdown::default() } else { opened.plan.pushdown }
+    }
+
+    fn reopener(&self, opened: &Opened) -> Reopener {
+        Reopener {
+            source: Arc::clone(&self.source),
+            transaction_time: opened.transaction_time.clone(),
+            asked: self.asked(None),
+            believed: self.believed(opened),
+            attempts: 0,
+        }
+    }
+
+    /// Whether a snapshot that is lost is no error.
+    pub(super) fn allows_time_bounded(&self) -> bool {
+        self.config.allow_time_bounded || self.resume.is_some_and(|options| options.allow_time_bounded)
+    }
+
     fn filter(&self, opened: &Opened) -> Filter {
+        let believed = self.believed(opened);
         Filter::new(FilterParts {
-            types: self.asked_types(),
+            types: self.asked_types().filter(|_| !believed.types),
             since: self.request.since().cloned(),
             until: self.request.until().cloned(),
             transaction_time: opened.transaction_time.clone(),
@@ -303,7 +329,10 @@ impl Job {
                 AfterTransactionTime::Excluded if opened.lost_at.is_some() => AfterT::Supersede,
                 AfterTransactionTime::Excluded => AfterT::Exclude,
             },
-            scope: opened.scope.clone(),
+            scope: match &opened.scope {
+                Scope::Cohort(_) if believed.cohort => Scope::Everything,
+                scope => scope.clone(),
+            },
             compartment: Arc::clone(&self.config.compartment),
             base_urls: self.config.base_urls.clone(),
             policy: self.config.policy.clone(),

@@ -19,7 +19,10 @@ impl Slot {
     /// The job's own error report, which holds no resource of the source.
     pub const ERRORS: Self = Self(1);
 
-    const FIRST_TYPE: usize = 2;
+    /// What was deleted: one row for all types.
+    pub const DELETED: Self = Self(2);
+
+    const FIRST_TYPE: usize = 3;
 
     /// The place in a table.
     #[must_use]

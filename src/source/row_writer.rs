@@ -100,6 +100,9 @@ impl<'s> RowWriter<'s> {
             }
             self.rows = Some(rows);
         }
+        if let Some(rows) = &mut self.rows {
+            rows.at(position);
+        }
         self.advance(position);
         Ok(())
     }
@@ -168,7 +171,7 @@ mod tests {
         }
 
         async fn plan(&self, _asked: &Asked) -> Result<Plan> {
-            let range = Range { name: "all".to_owned(), resource_type: None, size_bytes: None };
+            let range = Range::new("all");
             Ok(Plan { ranges: vec![range], ..Plan::default() })
         }
 

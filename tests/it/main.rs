@@ -31,6 +31,8 @@ mod real_data;
 mod resume;
 #[cfg(feature = "s3")]
 mod s3;
+#[cfg(all(feature = "testing", feature = "sqlite"))]
+mod stores;
 #[cfg(all(feature = "testing", feature = "s3"))]
 mod strict_s3;
 mod support;

@@ -1,9 +1,11 @@
 //! Where resources come from and where objects go: as arguments say, and as the record of a job keeps it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use fhir_export::destination::open as destination;
-use fhir_export::source::ndjson::NdjsonSource;
+use fhir_export::job::JobRecord;
+use fhir_export::source::Source;
 use fhir_export::source::open::{self as source, whole_uri};
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +48,12 @@ impl Places {
         }
     }
 
-    pub(crate) fn open_source(&self) -> fhir_export::Result<NdjsonSource> {
+    /// Those of a job; `None` if it was begun by a program that keeps something else with its jobs.
+    pub(crate) fn of_record(record: &JobRecord) -> Option<Self> {
+        serde_json::from_value(record.context.clone()).ok()
+    }
+
+    pub(crate) fn open_source(&self) -> fhir_export::Result<Arc<dyn Source>> {
         let settings = source::Settings {
             endpoint: self.endpoint.clone(),
             region: self.region.clone(),

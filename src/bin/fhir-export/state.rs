@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fhir_export::job::{JobRecord, JobStore, SqliteJobStore};
-use fhir_export::request::JobId;
 
 use super::screen::{Screen, with_causes};
 
@@ -61,7 +60,7 @@ impl State {
     ///
     /// # Errors
     /// When it can't be used, or there is no folder to look in.
-    pub(crate) fn open(&self) -> fhir_export::Result<Store> {
+    fn open(&self) -> fhir_export::Result<Store> {
         match self {
             Self::Given(folder) | Self::Usual(Some(folder)) => {
                 SqliteJobStore::open(folder).map(|store| Arc::new(store) as Store)
@@ -71,6 +70,16 @@ impl State {
                 Err(fhir_export::Error::new(fhir_export::ErrorKind::InvalidConfig, message))
             }
         }
+    }
+
+    /// Opens the store, with the records of its jobs.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open), and when the jobs can't be read.
+    pub(crate) async fn look(&self) -> fhir_export::Result<(Store, Vec<JobRecord>)> {
+        let store = self.open()?;
+        let jobs = store.list().await?;
+        Ok((store, jobs))
     }
 
     /// How the folder would have to be named again, with a blank before it; empty for the usual one.
@@ -104,14 +113,6 @@ pub(crate) fn named<'j>(jobs: &'j [JobRecord], beginning: &str) -> Result<&'j Jo
         (None, _) => Err(format!("there is no job {beginning:?}; fhir-export jobs lists them")),
         (Some(_), Some(_)) => Err(format!("more than one job begins with {beginning:?}")),
     }
-}
-
-/// Whether nobody runs a job.
-///
-/// # Errors
-/// When the store can't be asked.
-pub(crate) async fn is_free(store: &dyn JobStore, id: &JobId) -> fhir_export::Result<bool> {
-    store.claim(id).await.map(|claim| claim.is_some())
 }
 
 #[cfg(test)]

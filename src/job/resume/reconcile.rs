@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::ranges::{RangeEnd, RangeEnds, Reached};
 use super::replay::{ObjectState, Replayed};
 use crate::destination::{Destination, ObjectKey, PartId, StoredPart, Upload};
-use crate::engine::{BEHIND_ALL, Point, Restart};
+use crate::engine::{BEHIND_ALL, DELETIONS, Point, Restart};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{END, Mark, Place};
 use crate::writer::{
@@ -112,7 +112,7 @@ fn reported_errors(reached: &BTreeMap<Option<Content>, Reached>, ranges: usize) 
     let Some(report) = reached.get(&Some(Content::Errors)) else { return 0 };
     let position = &report.mark.position;
     let of_job = if &*position.range == BEHIND_ALL { position.place } else { 0 };
-    debug_assert!(report.place.0 <= ranges || report.place == END);
+    debug_assert!(report.place.0 <= ranges + 1 || report.place == END);
     report.mark.row.written.resources.saturating_sub(of_job)
 }
 
@@ -120,7 +120,8 @@ fn place_of(mark: &Mark, places: &BTreeMap<&str, usize>, ranges: usize) -> Resul
     let position = &mark.position;
     match &*position.range {
         "" if !places.contains_key("") => Ok((0, 0)),
-        BEHIND_ALL => Ok((ranges, position.place)),
+        DELETIONS => Ok((ranges, position.place)),
+        BEHIND_ALL => Ok((ranges + 1, position.place)),
         name => {
             match places.get(name) {
                 Some(index) => Ok((*index, position.place)),

@@ -1,4 +1,4 @@
-//! How journal entries are stored: one JSON object each.
+//! How records, wishes and journal entries are stored: a record and an entry as one JSON object each.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,15 +7,21 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 
+use super::{CancelWish, JobRecord, RECORD_FORMAT};
 use crate::destination::PartId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::ResourceType;
+use crate::job::OnCancel;
 use crate::ledger::{Count, Exclusion, LedgerRow, Mark, Notes, Position};
 use crate::writer::{Content, Crc64, DurablePart, Entry, ObjectName, SequenceReason, WholeObject};
 
 /// No type is called so.
 const ERRORS: &str = "!errors";
 const UNKNOWN: &str = "!unknown";
+const DELETED: &str = "!deleted";
+
+/// A wish that leaves it to the job's settings what becomes of its objects.
+const AS_SET: &str = "as set";
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -84,6 +90,32 @@ fn is_nothing(count: &(u64, u64)) -> bool {
 
 fn are_zero(notes: &[u64; 4]) -> bool {
     *notes == [0; 4]
+}
+
+/// A record as it is stored.
+pub(super) fn encode_record(record: &JobRecord) -> Result<String> {
+    serde_json::to_string(record)
+        .map_err(|error| Error::new(ErrorKind::Internal, "the record of a job can't be written").caused_by(error))
+}
+
+/// A record that was stored in this format.
+pub(super) fn decode_record(format: u32, text: &str) -> Result<JobRecord> {
+    if format > RECORD_FORMAT {
+        let message = format!("the record of a job is of version {format}, this program knows {RECORD_FORMAT}");
+        return Err(Error::new(ErrorKind::InvalidConfig, message));
+    }
+    serde_json::from_str(text).map_err(|error| super::record::damaged("it can't be read").caused_by(error))
+}
+
+/// A wish as it is stored.
+pub(super) fn encode_wish(wish: CancelWish) -> &'static str {
+    let word = |way| OnCancel::WORDS.iter().find(|(_, known)| *known == way).map(|(word, _)| *word);
+    wish.on_cancel.and_then(word).unwrap_or(AS_SET)
+}
+
+/// A wish that was stored. What this program doesn't know is done as the job's settings say.
+pub(super) fn decode_wish(text: &str) -> CancelWish {
+    CancelWish { on_cancel: OnCancel::WORDS.iter().find(|(word, _)| *word == text).map(|(_, way)| *way) }
 }
 
 /// An entry as it is stored.
@@ -176,6 +208,7 @@ fn content_name(content: Option<&Content>) -> String {
     match content {
         None => UNKNOWN.to_owned(),
         Some(Content::Errors) => ERRORS.to_owned(),
+        Some(Content::Deleted) => DELETED.to_owned(),
         Some(Content::Resources(resource_type)) => resource_type.to_string(),
     }
 }
@@ -184,6 +217,7 @@ fn content_of(name: &str) -> Result<Option<Content>> {
     match name {
         UNKNOWN => Ok(None),
         ERRORS => Ok(Some(Content::Errors)),
+        DELETED => Ok(Some(Content::Deleted)),
         _ => match ResourceType::new(name) {
             Ok(resource_type) => Ok(Some(Content::Resources(resource_type))),
             Err(error) => Err(damaged("the name of a type isn't one").caused_by(error)),
@@ -301,6 +335,7 @@ pub(super) mod tests {
     fn contents() -> impl Strategy<Value = Content> {
         prop_oneof![
             Just(Content::Errors),
+            Just(Content::Deleted),
             "[A-Z][a-z]{1,20}".prop_map(|name| Content::Resources(ResourceType::new(&name).unwrap())),
         ]
     }

@@ -194,7 +194,7 @@ async fn a_job_whose_store_never_answers_is_ended_by_the_watchdog_and_resumed() 
     let store = place.store("w");
     place.server.proxy.next(usize::MAX, |request| request.part_number() == Some("2"), Act::Stall);
     let mut hasty = impatient();
-    hasty.stall_timeout = Some(Duration::from_millis(700));
+    hasty.stall_timeout = Some(Duration::from_secs(2));
     let exporter = place.exporter(source(), store.clone(), hasty);
     let began = Instant::now();
     let report = join(start(&exporter)).await;

@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::kill::{Outcome, Round, Way};
+use super::kill::{Outcome, Round, SOURCE, Way};
 use super::program::{Ended, end};
 use crate::support::files_below;
 use crate::support::s3_server::S3Server;
@@ -49,7 +49,8 @@ fn bound_by_permissions(command: &Command, folder: &Path) -> Command {
     // The program may lie where only root may look.
     let program = folder.join("fhir-export");
     if !program.try_exists().unwrap() {
-        fs::copy(command.get_program(), &program).unwrap();
+        // By another process: a file that is open for writing, in whatever child of this one, can't be run.
+        assert!(Command::new("cp").arg(command.get_program()).arg(&program).status().unwrap().success());
     }
     let mut bound = Command::new(program);
     with_arguments(&mut bound, command);
@@ -132,6 +133,16 @@ fn open_round() -> Round<'static> {
     round
 }
 
+/// Exports a file that lies where everybody may read it.
+fn run_openly(round: &Round<'_>) -> Command {
+    let source = round.folder.path().join("Observation.ndjson");
+    fs::copy(SOURCE.join("Observation.ndjson"), &source).unwrap();
+    set_mode(&source, 0o644);
+    let mut command = round.command(&["run", "--to", &round.to, "--memory", "64MiB", "--datastore-id", "d"]);
+    command.arg("--source").arg(&source);
+    bound_by_permissions(&command, round.folder.path())
+}
+
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
@@ -139,13 +150,12 @@ fn set_mode(path: &Path, mode: u32) {
 #[test]
 fn a_target_that_is_read_only_is_named_and_the_job_goes_on_when_it_is_not() {
     let round = open_round();
-    let bound = |command: &Command| bound_by_permissions(command, round.folder.path());
     set_mode(Path::new(&round.to), 0o555);
-    let failed = end(&mut bound(&round.run()));
+    let failed = end(&mut run_openly(&round));
     assert_failed(&failed, &["Permission denied", &round.to]);
     assert_eq!(files_below(Path::new(&round.to), |_| true), []);
     set_mode(Path::new(&round.to), 0o777);
-    let ended = end(&mut bound(&round.resume()));
+    let ended = end(&mut bound_by_permissions(&round.resume(), round.folder.path()));
     assert!(matches!(ended.code, Some(0 | 3)), "{ended:?}");
     let expected = undisturbed(&Way { only: Some("Observation.ndjson"), ..TO_A_FOLDER });
     round.outcome().assert_same(&expected, "resumed");
@@ -155,7 +165,7 @@ fn a_target_that_is_read_only_is_named_and_the_job_goes_on_when_it_is_not() {
 fn a_state_folder_that_is_read_only_is_named_and_nothing_is_written() {
     let round = open_round();
     set_mode(&state(&round), 0o555);
-    let failed = end(&mut bound_by_permissions(&round.run(), round.folder.path()));
+    let failed = end(&mut run_openly(&round));
     assert_failed(&failed, &[state(&round).to_str().unwrap()]);
     assert_eq!(files_below(Path::new(&round.to), |_| true), []);
 }

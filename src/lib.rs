@@ -70,6 +70,7 @@
 //! | feature | what it adds |
 //! | --- | --- |
 //! | `sqlite` | a store of jobs in an SQLite file, so that they survive a crash |
+//! | `postgres` | PostgreSQL as a source, and a store of jobs that several servers share |
 //! | `s3` | Amazon S3 and compatible stores |
 //! | `gcs` | Google Cloud Storage |
 //! | `azure` | Azure Blob Storage |
@@ -90,6 +91,8 @@ pub mod filter;
 pub mod job;
 pub mod ledger;
 mod location;
+#[cfg(feature = "postgres")]
+mod postgres;
 pub mod request;
 pub mod resource;
 pub mod scope;

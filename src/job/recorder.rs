@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::store::{CancelWish, Claim, JobRecord, JobStore};
+use super::store::{CancelWish, Claim, JobRecord, JobStore, Lease};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::request::JobId;
@@ -35,6 +35,11 @@ impl Recorder {
     fn claim(&self) -> Result<Arc<Claim>> {
         let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner).clone();
         claim.ok_or_else(|| Error::new(ErrorKind::Fenced, "the job is no longer ours").with("job", &self.job))
+    }
+
+    /// The lease of the claim, if it has one.
+    pub(super) fn lease(&self) -> Option<Lease> {
+        self.claim().ok().and_then(|claim| claim.lease().cloned())
     }
 
     pub(super) fn record(&self) -> JobRecord {

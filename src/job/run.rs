@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::config::Config;
 use super::handle::Shared;
+use super::leased::Leased;
 use super::opening::Opened;
 use super::recorder::Recorder;
 use super::report::JobReport;
@@ -94,8 +95,12 @@ impl Drop for Job {
 
 impl Job {
     /// Runs the job to its end.
-    pub(super) async fn run(self) -> JobReport {
-        let report = match self.record().await {
+    pub(super) async fn run(mut self) -> JobReport {
+        let recorded = self.record().await;
+        if let Some(lease) = self.recorder.get().and_then(|recorder| recorder.lease()) {
+            self.destination = Arc::new(Leased::new(Arc::clone(&self.destination), lease));
+        }
+        let report = match recorded {
             Ok(()) => {
                 let guarded = async {
                     tokio::select! {

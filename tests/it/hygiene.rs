@@ -12,12 +12,13 @@ use crate::support::{Files, files_below, repository};
 use rust_text::{Named, bare, named, without_tests};
 
 /// The modules from low to high: each uses those before it, none after it.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "error",
     "cpu",
     "fhir",
     "clock",
     "location",
+    "postgres",
     "budget",
     "request",
     "resource",

@@ -24,6 +24,8 @@ mod hygiene;
 mod memory;
 #[cfg(feature = "testing")]
 mod model;
+#[cfg(all(feature = "testing", feature = "postgres", unix))]
+mod postgres;
 #[cfg(feature = "testing")]
 mod real_data;
 #[cfg(feature = "testing")]

@@ -1,0 +1,4 @@
+//! PostgreSQL: the job store and the source, on a real server.
+
+mod job_store;
+pub(crate) mod server;

@@ -59,6 +59,10 @@ impl Source for Store {
     }
 }
 
+/// The lower bound of what is read.
+#[derive(Debug)]
+struct Since(Option<Instant>);
+
 #[derive(Debug)]
 struct StoreSnapshot {
     transaction_time: Instant,
@@ -80,10 +84,11 @@ impl Snapshot for StoreSnapshot {
         let mut types: Vec<&ResourceType> = self.table.keys().map(|(resource_type, _)| resource_type).collect();
         types.dedup();
         types.retain(|one| asked.types.as_ref().is_none_or(|asked| asked.contains(*one)));
+        // What the plan knows and reading needs, such as the lower bound of a query, travels with the range.
         let range =
-            |one: &ResourceType| Range { name: one.to_string(), resource_type: Some(one.clone()), size_bytes: None };
+            |one: &ResourceType| Range::new(one.to_string()).of_type(one.clone()).carrying(Since(asked.since.clone()));
         let ranges = types.into_iter().map(range).collect();
-        Ok(Plan { ranges, skipped: Vec::new(), pushdown: Pushdown { types: true, times: false } })
+        Ok(Plan { ranges, pushdown: Pushdown { types: true, ..Pushdown::default() }, ..Plan::default() })
     }
 
     /// The resources of a type in the order of their ids; a cursor is the id that was read last.
@@ -92,8 +97,13 @@ impl Snapshot for StoreSnapshot {
         if let Some(resource_type) = &range.resource_type {
             let last_id = String::from_utf8_lossy(from.as_bytes()).into_owned();
             let behind = (Excluded((resource_type.clone(), last_id)), Unbounded);
-            for ((_, id), (_, body)) in self.table.range(behind).take_while(|((other, _), _)| other == resource_type) {
-                rows.push(id.as_bytes(), body.as_bytes()).await?;
+            let since = range.carried::<Since>().and_then(|since| since.0.as_ref());
+            for ((_, id), (updated, body)) in
+                self.table.range(behind).take_while(|((other, _), _)| other == resource_type)
+            {
+                if since.is_none_or(|since| updated >= since) {
+                    rows.push(id.as_bytes(), body.as_bytes()).await?;
+                }
             }
         }
         rows.finish().await

@@ -30,6 +30,8 @@ pub enum ErrorKind {
     Unreadable,
     /// The source as a whole failed.
     Source,
+    /// The snapshot is gone and the source isn't, as when a connection breaks: a job reopens the source and goes on.
+    SnapshotLost,
     /// The source isn't what it was when the job began, so the job can't go on exactly.
     SourceChanged,
     /// A resource couldn't be understood and the job was told to stop at the first one.
@@ -65,6 +67,7 @@ impl ErrorKind {
             Self::CohortUnreadable => "cohort unreadable",
             Self::Unreadable => "unreadable",
             Self::Source => "source failed",
+            Self::SnapshotLost => "snapshot lost",
             Self::SourceChanged => "source changed",
             Self::BadResource => "bad resource",
             Self::Store => "object store failed",
@@ -88,6 +91,7 @@ impl ErrorKind {
             | Self::PermissionDenied
             | Self::Unreadable
             | Self::Source
+            | Self::SnapshotLost
             | Self::Store
             | Self::OutOfSpace
             | Self::Stalled

@@ -109,11 +109,7 @@ impl Snapshot for RepeatedSource {
     }
 
     async fn plan(&self, _asked: &Asked) -> Result<Plan> {
-        let range = |range: &Repeated| Range {
-            name: range.name.clone(),
-            resource_type: None::<ResourceType>,
-            size_bytes: Some(range.size_bytes()),
-        };
+        let range = |range: &Repeated| Range::new(range.name.clone()).of_size(range.size_bytes());
         Ok(Plan { ranges: self.ranges.iter().map(range).collect(), ..Plan::default() })
     }
 

@@ -82,6 +82,9 @@ pub struct Config {
     pub stall_timeout: Option<Duration>,
     /// How often a job may be resumed without anything becoming durable before it is given up; 5 by default.
     pub fruitless_attempts: u32,
+    /// Whether what a source says it has filtered itself is filtered again, and told if it wasn't; `true` by default. If
+    /// not, it is believed, and the scan has less to look for.
+    pub verify_pushdown: bool,
     /// The source's own bases, for absolute references; none by default.
     pub base_urls: BaseUrls,
     /// The id of the data store, in the names of objects.
@@ -120,6 +123,7 @@ impl Default for Config {
             jobs_at_once: None,
             stall_timeout: Some(Duration::from_secs(600)),
             fruitless_attempts: 5,
+            verify_pushdown: true,
             base_urls: BaseUrls::default(),
             datastore_id: None,
             compartment: Arc::new(Compartment::r4_patient()),

@@ -1,6 +1,7 @@
 //! What is found out before the first line is read: the snapshot, whose data, its ranges, and what earlier attempts have
 //! come to.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::resume::{Progressed, reconcile};
@@ -8,10 +9,10 @@ use super::run::Job;
 use super::state::JobState;
 use crate::engine::ReadFrom;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fhir::Instant;
+use crate::fhir::{Instant, ResourceType};
 use crate::request::Level;
 use crate::scope::{Cohort, PatientSet, Scope, resolve_cohort_into};
-use crate::source::{AfterTransactionTime, Asked, Plan, Range, Snapshot};
+use crate::source::{AfterTransactionTime, Asked, CohortIds, Plan, Range, Snapshot};
 use crate::writer::{Entry, Journal, Naming};
 
 /// What was found out before the first line is read.
@@ -43,8 +44,10 @@ impl Job {
         self.refuse_existing(naming).await?;
         let snapshot: Arc<dyn Snapshot> = Arc::from(self.source.open().await?);
         let transaction_time = snapshot.transaction_time();
-        let (scope, cohort_digest) = self.scope(snapshot.as_ref(), &transaction_time, PatientSet::new()?).await?;
-        let plan = snapshot.plan(&self.asked()).await?;
+        let (scope, cohort_digest, cohort) =
+            self.scope(snapshot.as_ref(), &transaction_time, PatientSet::new()?).await?;
+        // The list of the cohort's ids goes with the question.
+        let plan = snapshot.plan(&self.asked(cohort)).await?;
         if let Some(recorder) = self.recorder.get() {
             let ranges = plan.ranges.iter().map(|range| (range.name.clone(), snapshot.version(range)));
             recorder.append(Entry::Plan { ranges: ranges.collect() }).await?;
@@ -73,8 +76,8 @@ impl Job {
             Some(Some(key)) => PatientSet::with_key(&key),
             _ => PatientSet::new()?,
         };
-        let (scope, digest_now) = self.scope(snapshot.as_ref(), &transaction_time, patients).await?;
-        let plan_now = snapshot.plan(&self.asked()).await?;
+        let (scope, digest_now, cohort) = self.scope(snapshot.as_ref(), &transaction_time, patients).await?;
+        let plan_now = snapshot.plan(&self.asked(cohort)).await?;
         let entries = recorder.entries().await?;
         let recorded = entries.iter().rev().find_map(|entry| match entry {
             Entry::Plan { ranges } => Some(ranges.clone()),
@@ -109,8 +112,26 @@ impl Job {
         Ok((Opened { snapshot, transaction_time, scope, plan, lost_at, warnings, is_changed }, progressed))
     }
 
-    fn asked(&self) -> Asked {
-        Asked { types: self.asked_types(), since: self.request.since().cloned(), until: self.request.until().cloned() }
+    pub(super) fn asked(&self, cohort: Option<CohortIds>) -> Asked {
+        Asked {
+            types: self.asked_types(),
+            since: self.request.since().cloned(),
+            until: self.request.until().cloned(),
+            level_types: self.level_types(),
+            ids: None,
+            cohort: cohort.map(Arc::new),
+        }
+    }
+
+    /// The types that can be inside the level.
+    fn level_types(&self) -> Option<BTreeSet<ResourceType>> {
+        let besides: &[&str] = match self.request.level() {
+            Level::System => return None,
+            Level::Patient => &["Patient"],
+            Level::Group { .. } => &["Patient", "Group"],
+        };
+        let besides = besides.iter().filter_map(|name| ResourceType::r4(name));
+        Some(self.config.compartment.types().cloned().chain(besides).collect())
     }
 
     /// A job writes into a folder of its own: what is there already is somebody else's.
@@ -131,21 +152,22 @@ impl Job {
         }
     }
 
-    /// Whose data, and what tells the cohort from any other.
+    /// Whose data, what tells the cohort from any other, and its ids if the snapshot takes them.
     async fn scope(
         &self,
         snapshot: &dyn Snapshot,
         transaction_time: &Instant,
         patients: PatientSet,
-    ) -> Result<(Scope, Option<String>)> {
+    ) -> Result<(Scope, Option<String>, Option<CohortIds>)> {
         match self.request.level() {
-            Level::System => Ok((Scope::Everything, None)),
-            Level::Patient => Ok((Scope::AnyPatient, None)),
+            Level::System => Ok((Scope::Everything, None, None)),
+            Level::Patient => Ok((Scope::AnyPatient, None, None)),
             Level::Group { id } => {
                 let bases = &self.config.base_urls;
-                let cohort = resolve_cohort_into(patients, snapshot, id.as_str(), transaction_time, bases).await?;
+                let (cohort, listed) =
+                    resolve_cohort_into(patients, snapshot, id.as_str(), transaction_time, bases).await?;
                 let digest = digest_of(&cohort);
-                Ok((Scope::Cohort(Arc::new(cohort)), Some(digest)))
+                Ok((Scope::Cohort(Arc::new(cohort)), Some(digest), listed))
             }
         }
     }
@@ -189,7 +211,7 @@ fn compare(
             if !is_bounded {
                 compared.changes.push(format!("{name} is gone"));
             }
-            compared.ranges.push(Range { name: name.clone(), resource_type: None, size_bytes: None });
+            compared.ranges.push(Range::new(name.clone()));
             continue;
         };
         let now = snapshot.version(range);

@@ -25,7 +25,8 @@ use crate::fhir::{Instant, ResourceType};
 use crate::filter::{AfterT, Filter, FilterParts};
 use crate::ledger::Mark;
 use crate::request::{ExportRequest, JobId, TypeSelection};
-use crate::source::{AfterTransactionTime, Source};
+use crate::scope::Scope;
+use crate::source::{AfterTransactionTime, Pushdown, Source};
 use crate::writer::{Courier, Journal, Naming, ObjectReport, SpillArea, WriterSettings, Writers};
 
 /// How often the job store is asked whether the job is to be cancelled: well within the second that is promised.
@@ -298,17 +299,22 @@ impl Job {
     }
 
     fn filter(&self, opened: &Opened) -> Filter {
+        let pushdown = opened.plan.pushdown;
+        let believed = if self.config.verify_pushdown { Pushdown::default() } else { pushdown };
         Filter::new(FilterParts {
-            types: self.asked_types(),
-            since: self.request.since().cloned(),
-            until: self.request.until().cloned(),
+            types: self.asked_types().filter(|_| !believed.types),
+            since: self.request.since().cloned().filter(|_| !believed.times),
+            until: self.request.until().cloned().filter(|_| !believed.times),
             transaction_time: opened.transaction_time.clone(),
             after_t: match opened.snapshot.after_transaction_time() {
                 AfterTransactionTime::Kept => AfterT::Count,
                 AfterTransactionTime::Excluded if opened.lost_at.is_some() => AfterT::Supersede,
                 AfterTransactionTime::Excluded => AfterT::Exclude,
             },
-            scope: opened.scope.clone(),
+            scope: match &opened.scope {
+                Scope::Cohort(_) if believed.cohort => Scope::Everything,
+                scope => scope.clone(),
+            },
             compartment: Arc::clone(&self.config.compartment),
             base_urls: self.config.base_urls.clone(),
             policy: self.config.policy.clone(),

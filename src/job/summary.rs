@@ -8,10 +8,11 @@ use super::opening::Opened;
 use super::run::Job;
 use super::state::JobState;
 use crate::fhir::ResourceType;
-use crate::ledger::LedgerRow;
+use crate::ledger::{Exclusion, LedgerRow};
 use crate::request::TypeSelection;
 use crate::resource::Validation;
 use crate::scope::Scope;
+use crate::source::Pushdown;
 use crate::writer::Content;
 
 impl Job {
@@ -94,9 +95,28 @@ impl Job {
         if self.config.validation == Validation::Structure {
             warnings.push("the grammar of JSON was checked only as far as brackets, strings and UTF-8".to_owned());
         }
+        warnings.extend(broken_pushdown(opened, closed));
         warnings.extend(warnings_about_data(opened, closed));
         warnings
     }
+}
+
+/// What the source said it had filtered, and delivered all the same.
+fn broken_pushdown(opened: &Opened, closed: &Closed) -> Vec<String> {
+    let Pushdown { types, times, cohort } = opened.plan.pushdown;
+    let claims = [
+        (types, "types", &[Exclusion::Type][..]),
+        (times, "times", &[Exclusion::Since, Exclusion::Until]),
+        (cohort, "the cohort", &[Exclusion::Scope]),
+    ];
+    let broken = claims.into_iter().filter(|(is_claimed, ..)| *is_claimed).filter_map(|(_, what, exclusions)| {
+        let rows = closed.rows.values();
+        let left_out = rows.flat_map(|row| exclusions.iter().map(|exclusion| row.excluded(*exclusion).resources));
+        let count: u64 = left_out.sum();
+        (count > 0)
+            .then(|| format!("the source says that it filters by {what}, and yet {count} resources had to be left out"))
+    });
+    broken.inspect(|warning| tracing::warn!("{warning}")).collect()
 }
 
 fn warnings_about_data(opened: &Opened, closed: &Closed) -> Vec<String> {

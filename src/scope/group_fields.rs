@@ -7,6 +7,7 @@ use super::PatientSet;
 use super::group_reader::{BrokenLine, Fault, GroupHead, LineEnd, MAX_GROUPS};
 use super::json_push::{Event, Visitor};
 use super::member::{Edge, Flag, Member, Members, Rules};
+use crate::source::CohortIds;
 
 const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
 const LEAVE: ControlFlow<()> = ControlFlow::Break(());
@@ -121,7 +122,7 @@ impl<'a> GroupFields<'a> {
         &mut self.members
     }
 
-    pub(super) fn into_patients(self) -> PatientSet {
+    pub(super) fn into_patients(self) -> (PatientSet, Option<CohortIds>) {
         self.members.into_patients()
     }
 

@@ -13,6 +13,7 @@ use super::PatientSet;
 use super::group_fields::GroupFields;
 use super::json_push::{JsonFault, JsonPush};
 use super::member::{Added, Flag, Rules};
+use crate::source::CohortIds;
 
 /// Longest Group that is read, in bytes.
 pub const GROUP_LIMIT_BYTES: usize = 1 << 30;
@@ -196,7 +197,12 @@ impl<'a> GroupReader<'a> {
         self.fields.members_mut().roll_back();
     }
 
-    pub(super) fn into_patients(self) -> PatientSet {
+    /// Keeps the ids of the patients too.
+    pub(super) fn list_patients(&mut self) {
+        self.fields.members_mut().list();
+    }
+
+    pub(super) fn into_patients(self) -> (PatientSet, Option<CohortIds>) {
         self.fields.into_patients()
     }
 }
@@ -234,7 +240,7 @@ mod tests {
         }
         let end = reader.end_line();
         let added = reader.commit();
-        let set = reader.into_patients();
+        let (set, _) = reader.into_patients();
         Read { end, added, patients: PATIENTS.into_iter().filter(|id| set.contains(id)).collect() }
     }
 

@@ -6,10 +6,10 @@ use async_trait::async_trait;
 
 use super::group_reader::{BrokenLine, Fault, GroupHead, GroupReader, LineEnd};
 use super::member::Flag;
-use super::{CohortReport, PatientSet};
+use super::{Cohort, CohortReport};
 use crate::budget::{Permit, Pool};
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::{BlockSink, Buffer, Cursor, Range, Rows};
+use crate::source::{BlockSink, Buffer, CohortIds, Cursor, Range, Rows};
 
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -80,8 +80,14 @@ impl<'a> GroupSink<'a> {
         &mut self.report
     }
 
-    pub(super) fn into_parts(self) -> (PatientSet, BTreeSet<String>, CohortReport) {
-        (self.reader.into_patients(), self.found, self.report)
+    /// Keeps the ids of the patients too.
+    pub(super) fn list_patients(&mut self) {
+        self.reader.list_patients();
+    }
+
+    pub(super) fn into_parts(self) -> (Cohort, Option<CohortIds>) {
+        let (patients, listed) = self.reader.into_patients();
+        (Cohort { patients, groups: self.found, report: self.report }, listed)
     }
 
     /// Says that a range is read from its start.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{CohortReport, PatientSet};
 use crate::fhir::{DateTime, Instant};
 use crate::resource::reference::{BaseUrls, Reference};
+use crate::source::CohortIds;
 
 /// Types listed by name in a report; members of further types are counted under [`FURTHER_TYPES`].
 const MAX_OTHER_TYPES: usize = 256;
@@ -122,8 +123,17 @@ impl Edge {
 pub(super) struct Members {
     patients: PatientSet,
     reading: PatientSet,
+    /// The same as ids, if a source wants them.
+    listed: Option<Listed>,
     counts: CohortReport,
     nested: BTreeSet<String>,
+}
+
+/// The ids of the patients found so far, and of those of the Group that is being read.
+#[derive(Debug, Default)]
+struct Listed {
+    patients: CohortIds,
+    reading: CohortIds,
 }
 
 /// What a Group adds besides its patients.
@@ -137,7 +147,12 @@ pub(super) struct Added {
 impl Members {
     pub(super) fn new(patients: PatientSet) -> Self {
         let reading = patients.sibling();
-        Self { patients, reading, counts: CohortReport::default(), nested: BTreeSet::new() }
+        Self { patients, reading, listed: None, counts: CohortReport::default(), nested: BTreeSet::new() }
+    }
+
+    /// Keeps the ids of the patients too.
+    pub(super) fn list(&mut self) {
+        self.listed = Some(Listed::default());
     }
 
     /// Takes one member of the Group that is being read.
@@ -170,6 +185,8 @@ impl Members {
             Reference::Local { resource_type: "Patient", id } => {
                 if self.patients.contains(id) || !self.reading.insert(id) {
                     counts.duplicates += 1;
+                } else if let Some(listed) = &mut self.listed {
+                    listed.reading.push(id);
                 }
             }
             Reference::Local { resource_type: "Group", id } => {
@@ -193,6 +210,9 @@ impl Members {
     pub(super) fn roll_back(&mut self) {
         if self.counts.members_listed > 0 {
             self.reading.clear();
+            if let Some(listed) = &mut self.listed {
+                listed.reading.clear();
+            }
             self.nested.clear();
             self.counts = CohortReport::default();
         }
@@ -202,11 +222,15 @@ impl Members {
     pub(super) fn commit(&mut self) -> Added {
         let sibling = self.patients.sibling();
         self.patients.append(std::mem::replace(&mut self.reading, sibling));
+        if let Some(Listed { patients, reading }) = &mut self.listed {
+            patients.append(reading);
+        }
         Added { counts: std::mem::take(&mut self.counts), nested: std::mem::take(&mut self.nested) }
     }
 
-    pub(super) fn into_patients(self) -> PatientSet {
-        self.patients
+    /// The patients, and their ids if they were kept.
+    pub(super) fn into_patients(self) -> (PatientSet, Option<CohortIds>) {
+        (self.patients, self.listed.map(|listed| listed.patients))
     }
 }
 

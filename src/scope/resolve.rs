@@ -9,7 +9,7 @@ use super::{CohortReport, PatientSet};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::{Instant, ResourceType};
 use crate::resource::reference::BaseUrls;
-use crate::source::{Asked, Cursor, Plan, Range, Snapshot};
+use crate::source::{Asked, CohortIds, Cursor, Range, Snapshot};
 
 /// What a Group resolves to.
 #[derive(Clone, Debug)]
@@ -38,31 +38,37 @@ pub async fn resolve_cohort(
     transaction_time: &Instant,
     base_urls: &BaseUrls,
 ) -> Result<Cohort> {
-    resolve_cohort_into(PatientSet::new()?, snapshot, group_id, transaction_time, base_urls).await
+    resolve_cohort_into(PatientSet::new()?, snapshot, group_id, transaction_time, base_urls)
+        .await
+        .map(|(cohort, _)| cohort)
 }
 
-/// The same, of a job that goes on: under the key that it had.
+/// The same under a given key, as of a job that goes on; with the ids, if the snapshot takes them.
 pub(crate) async fn resolve_cohort_into(
     patients: PatientSet,
     snapshot: &dyn Snapshot,
     group_id: &str,
     transaction_time: &Instant,
     base_urls: &BaseUrls,
-) -> Result<Cohort> {
+) -> Result<(Cohort, Option<CohortIds>)> {
     let reader = GroupReader::new(Rules { transaction_time, base_urls }, patients, GROUP_LIMIT_BYTES);
     let sink = GroupSink::new(reader, GROUP_LIMIT_BYTES, group_id);
     resolve_into(sink, snapshot, group_id).await
 }
 
 /// Reads level by level: the Group, those that are its members, those that are theirs.
-async fn resolve_into(mut sink: GroupSink<'_>, snapshot: &dyn Snapshot, root: &str) -> Result<Cohort> {
-    let asked =
-        Asked { types: ResourceType::r4("Group").map(|group| BTreeSet::from([group])), since: None, until: None };
-    let plan = snapshot.plan(&asked).await.map_err(never_an_unknown_group)?;
+async fn resolve_into(
+    mut sink: GroupSink<'_>,
+    snapshot: &dyn Snapshot,
+    root: &str,
+) -> Result<(Cohort, Option<CohortIds>)> {
+    if snapshot.takes_cohort() {
+        sink.list_patients();
+    }
     let mut wanted = BTreeSet::from([root.to_owned()]);
     let mut known = wanted.clone();
     while !wanted.is_empty() {
-        find(&mut sink, snapshot, &plan, &wanted).await?;
+        find(&mut sink, snapshot, &wanted).await?;
         settle_missing(&mut sink, &wanted, root)?;
         wanted = sink.take_nested().difference(&known).cloned().collect();
         known.extend(wanted.iter().cloned());
@@ -71,17 +77,22 @@ async fn resolve_into(mut sink: GroupSink<'_>, snapshot: &dyn Snapshot, root: &s
             return Err(Error::new(ErrorKind::LimitExceeded, message));
         }
     }
-    let (patients, groups, mut report) = sink.into_parts();
-    report.groups_resolved.clone_from(&groups);
+    let (mut cohort, listed) = sink.into_parts();
+    let Cohort { patients, groups, report } = &mut cohort;
+    report.groups_resolved.clone_from(groups);
     report.patients_resolved = patients.len() as u64;
     if patients.is_empty() {
         report.warnings.push("the cohort is empty".to_owned());
     }
-    Ok(Cohort { patients, groups, report })
+    let listed = listed.map(|listed| listed.with_groups(cohort.groups.clone()));
+    Ok((cohort, listed))
 }
 
 /// Looks for Groups where the source says they are, and where it says they aren't only for those that are missing.
-async fn find(sink: &mut GroupSink<'_>, snapshot: &dyn Snapshot, plan: &Plan, wanted: &BTreeSet<String>) -> Result<()> {
+async fn find(sink: &mut GroupSink<'_>, snapshot: &dyn Snapshot, wanted: &BTreeSet<String>) -> Result<()> {
+    let types = ResourceType::r4("Group").map(|group| BTreeSet::from([group]));
+    let asked = Asked { types, ids: Some(wanted.clone()), ..Asked::default() };
+    let plan = snapshot.plan(&asked).await.map_err(never_an_unknown_group)?;
     sink.want(wanted.clone());
     read(sink, snapshot, &plan.ranges).await?;
     let missing: BTreeSet<String> = wanted.difference(sink.found()).cloned().collect();

@@ -36,8 +36,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn range(name: &str, declared: Option<&str>) -> Range {
-    let resource_type = declared.map(|name| ResourceType::new(name).unwrap());
-    Range { name: name.to_owned(), resource_type, size_bytes: None }
+    Range::new(name).of_type(declared.map(|name| ResourceType::new(name).unwrap()))
 }
 
 fn lines(text: &str, piece_bytes: usize) -> Store {

@@ -227,11 +227,7 @@ impl MemoryRange {
             Content::Lines(bytes) => bytes.len(),
             Content::Rows(rows) => rows.iter().map(|row| row.body.len() + 1).sum(),
         };
-        Range {
-            name: self.name.clone(),
-            resource_type: self.resource_type.clone(),
-            size_bytes: u64::try_from(size).ok(),
-        }
+        Range::new(self.name.clone()).of_type(self.resource_type.clone()).of_size(u64::try_from(size).ok())
     }
 
     async fn read_lines(&self, bytes: &[u8], start: usize, sink: &mut dyn BlockSink) -> Result<()> {

@@ -5,29 +5,34 @@
 //! push: the sink owns memory, back-pressure and cancellation, so a source is a loop that fills buffers. Those whose
 //! resources are rows, as a server's are, leave the buffers to a [`RowWriter`].
 
+mod asked;
 mod block;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 mod cursor;
+mod deletion;
 pub mod memory;
 pub mod ndjson;
 pub mod open;
+mod range;
 mod row_writer;
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use async_trait::async_trait;
 
+pub use asked::{Asked, CohortIds};
 pub(crate) use block::RowMark;
 pub use block::{BlockSink, Buffer, RowOutcome, Rows};
 pub use cursor::Cursor;
+pub use deletion::{DeletionSink, Tombstone};
 pub use memory::MemorySource;
 pub use ndjson::NdjsonSource;
+pub use range::Range;
 pub use row_writer::RowWriter;
 
 use crate::error::Result;
-use crate::fhir::{Instant, ResourceType};
+use crate::fhir::Instant;
 
 /// Where resources come from: the trait that the author of a FHIR server implements.
 #[async_trait]
@@ -88,6 +93,31 @@ pub trait Snapshot: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Whether [`plan`](Self::plan) can make use of a cohort's ids ([`Asked::cohort`]).
+    ///
+    /// A job keeps only fingerprints of its patients unless the snapshot says so, because a list takes as much memory
+    /// again while the plan is made. What the plan needs of the list behind that, such as a temporary table, is the
+    /// snapshot's own.
+    fn takes_cohort(&self) -> bool {
+        false
+    }
+
+    /// Reports what was deleted from [`since`](Asked::since) on and isn't there again, in byte order of type and id, each
+    /// resource once: the manifest's `deleted` objects. Nothing (the default) if the source doesn't keep track.
+    ///
+    /// It is called after all ranges were read, of a job that has a `since`. The engine leaves out what it doesn't need,
+    /// by type, time and patients.
+    ///
+    /// # Errors
+    /// As of [`read`](Self::read).
+    ///
+    /// # Cancellation
+    /// The future may be dropped at any await.
+    async fn deleted(&self, asked: &Asked, sink: &mut dyn DeletionSink) -> Result<()> {
+        let _ = (asked, sink);
+        Ok(())
+    }
+
     /// Reads one range from a cursor to its end into the sink.
     ///
     /// The first thing is to tell the sink where it begins ([`BlockSink::at`]). Of line-based bytes, what follows the
@@ -96,22 +126,13 @@ pub trait Snapshot: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`ErrorKind::Unreadable`](crate::ErrorKind::Unreadable) when only this range can't be read (to its end):
-    /// the job goes on without it and tells so. Any other error ends the job. Errors of the sink are handed on.
+    /// the job goes on without it and tells so. [`ErrorKind::SnapshotLost`](crate::ErrorKind::SnapshotLost) when the
+    /// snapshot is gone and the source isn't, as when a connection breaks: the job [reopens](Source::reopen) the source and
+    /// goes on behind the last row that was handed over. Any other error ends the job. Errors of the sink are handed on.
     ///
     /// # Cancellation
     /// The future may be dropped at any await; the range may then be read again from any cursor.
     async fn read(&self, range: &Range, from: &Cursor, sink: &mut dyn BlockSink) -> Result<()>;
-}
-
-/// What a job needs from a source; a source may leave out the rest, or not.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Asked {
-    /// Only these types; `None`: every type.
-    pub types: Option<BTreeSet<ResourceType>>,
-    /// Only resources modified at or after this instant, and those without a time.
-    pub since: Option<Instant>,
-    /// Only resources modified at or before this instant.
-    pub until: Option<Instant>,
 }
 
 /// The ranges of a request, and what the source left out of them.
@@ -125,24 +146,18 @@ pub struct Plan {
     pub pushdown: Pushdown,
 }
 
-/// What a source says it has filtered itself. Nothing is taken on trust: the engine filters again.
+/// What a source says it has filtered itself.
+///
+/// Nothing is taken on trust: the engine filters again, and what comes all the same is left out, counted and told in the
+/// manifest. Only if [`Config::verify_pushdown`](crate::job::Config::verify_pushdown) is turned off is it believed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pushdown {
     /// Only the asked types are delivered.
     pub types: bool,
-    /// Only resources inside `since` and `until` are delivered.
+    /// Only resources inside `since` and `until` are delivered, and those whose time can't be read.
     pub times: bool,
-}
-
-/// An independent, ordered piece of a snapshot's scan.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Range {
-    /// A stable name: the same piece has the same name in every plan, such as a file's path.
-    pub name: String,
-    /// The type of the resources in it as far as the source knows; `None`: mixed or unknown.
-    pub resource_type: Option<ResourceType>,
-    /// About how many bytes of NDJSON it holds, for progress; `None`: unknown.
-    pub size_bytes: Option<u64>,
+    /// Only what belongs to the asked cohort is delivered.
+    pub cohort: bool,
 }
 
 /// What it means that a resource is stamped after T.

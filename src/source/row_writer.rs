@@ -168,7 +168,7 @@ mod tests {
         }
 
         async fn plan(&self, _asked: &Asked) -> Result<Plan> {
-            let range = Range { name: "all".to_owned(), resource_type: None, size_bytes: None };
+            let range = Range::new("all");
             Ok(Plan { ranges: vec![range], ..Plan::default() })
         }
 

@@ -1,6 +1,7 @@
 //! Asking for some types and times only: nothing that was asked for may be missing.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -8,12 +9,15 @@ use super::collect::{Collected, broken};
 use super::{Reading, places};
 use crate::error::Result;
 use crate::fhir::{Instant, ResourceType};
-use crate::source::{Asked, Range, Snapshot};
+use crate::resource::reference::{BaseUrls, Reference};
+use crate::resource::{Compartment, References, ScanPlan, Validation, scan};
+use crate::source::{Asked, CohortIds, Range, Snapshot};
 
 /// One resource as the suite sees it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Resource {
+pub(super) struct Resource {
     resource_type: Option<ResourceType>,
+    id: Option<String>,
     last_updated: Option<Instant>,
     deleted: bool,
     bytes: Vec<u8>,
@@ -27,6 +31,7 @@ impl Resource {
         let last_updated = value.pointer("/meta/lastUpdated").and_then(Value::as_str);
         Self {
             resource_type: resource_type.and_then(|name| ResourceType::new(name).ok()),
+            id: value.get("id").and_then(Value::as_str).map(str::to_owned),
             last_updated: last_updated.and_then(|text| Instant::parse(text).ok()),
             deleted,
             bytes: text.to_vec(),
@@ -43,7 +48,7 @@ fn resources(collected: &Collected) -> impl Iterator<Item = Resource> {
 
 impl Reading {
     /// All resources of all ranges, sorted: the order of another request may be another.
-    fn resources(&self) -> Vec<Resource> {
+    pub(super) fn resources(&self) -> Vec<Resource> {
         let mut all: Vec<_> = self.collected.iter().flat_map(resources).collect();
         all.sort();
         all
@@ -94,6 +99,103 @@ pub(super) async fn check_times(snapshot: &dyn Snapshot, everything: &Reading) -
     let some = Reading::of(snapshot, &asked).await?;
     let is_asked = |resource: &Resource| resource.last_updated.as_ref().is_some_and(|time| time <= middle);
     compare(&all, &some, some.plan.pushdown.times, is_asked).map_err(|error| error.with("asked until", middle))
+}
+
+/// Checks requests for single ids of a type, as Groups are fetched.
+pub(super) async fn check_ids(snapshot: &dyn Snapshot, everything: &Reading) -> Result<()> {
+    let all = everything.resources();
+    let named: Vec<_> = all.iter().filter(|resource| resource.id.is_some()).collect();
+    for wanted in places(named.len()).filter_map(|index| named.get(index)) {
+        let ids: BTreeSet<String> = wanted.id.iter().cloned().collect();
+        let types = wanted.resource_type.iter().cloned().collect();
+        let asked = Asked { types: Some(types), ids: Some(ids.clone()), ..Asked::default() };
+        let some = Reading::of(snapshot, &asked).await?;
+        let is_asked = |resource: &Resource| {
+            let has_id = resource.id.as_ref().is_some_and(|id| ids.contains(id));
+            has_id && resource.resource_type == wanted.resource_type
+        };
+        compare(&all, &some, false, is_asked).map_err(|error| error.with("asked for an id of", &wanted.name()))?;
+    }
+    Ok(())
+}
+
+/// Checks requests for a cohort: nobody, one patient, half of all.
+pub(super) async fn check_cohorts(snapshot: &dyn Snapshot, everything: &Reading) -> Result<()> {
+    if !snapshot.takes_cohort() {
+        return Ok(());
+    }
+    let all = everything.resources();
+    let compartment = Arc::new(Compartment::r4_patient());
+    let mut patients: Vec<_> = all.iter().flat_map(|resource| resource.patients(&compartment)).collect();
+    patients.sort_unstable();
+    patients.dedup();
+    let groups = all.iter().filter(|resource| resource.is("Group")).filter_map(|group| group.id.clone()).take(1);
+    let groups: BTreeSet<String> = groups.collect();
+    let one = patients.len().min(1);
+    for chosen in [0, one, patients.len() / 2] {
+        let members = patients.get(..chosen).unwrap_or_default();
+        let ids = CohortIds::new(members.iter().map(String::as_str), groups.clone());
+        let asked = Asked { cohort: Some(Arc::new(ids)), ..Asked::default() };
+        let some = Reading::of(snapshot, &asked).await?;
+        let is_asked = |resource: &Resource| {
+            let holds = |id: &String| members.binary_search(id).is_ok();
+            match resource.resource_type.as_ref().map(ResourceType::as_str) {
+                Some("Patient") => resource.id.as_ref().is_some_and(holds),
+                Some("Group") => resource.id.as_ref().is_some_and(|id| groups.contains(id)),
+                _ => resource.patients(&compartment).iter().any(holds),
+            }
+        };
+        compare(&all, &some, some.plan.pushdown.cohort, is_asked)
+            .map_err(|error| error.with("asked for a cohort of", chosen))?;
+    }
+    Ok(())
+}
+
+/// Checks that no resource is in two ranges of rows. Files may hold a resource twice.
+pub(super) fn check_disjoint(everything: &Reading) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for (range, collected) in everything.plan.ranges.iter().zip(&everything.collected) {
+        if collected.is_line_based() {
+            continue;
+        }
+        let own: BTreeSet<_> = resources(collected)
+            .filter(|resource| resource.id.is_some())
+            .map(|resource| (resource.resource_type, resource.id))
+            .collect();
+        if !seen.is_disjoint(&own) {
+            return Err(broken("a resource is in two ranges").with("range", &range.name));
+        }
+        seen.extend(own);
+    }
+    Ok(())
+}
+
+impl Resource {
+    fn name(&self) -> String {
+        self.resource_type.as_ref().map_or_else(|| "no type".to_owned(), ToString::to_string)
+    }
+
+    fn is(&self, name: &str) -> bool {
+        self.resource_type.as_ref().is_some_and(|resource_type| resource_type.as_str() == name)
+    }
+
+    /// The patients in whose compartment it is by reference; of a Patient itself.
+    fn patients(&self, compartment: &Arc<Compartment>) -> Vec<String> {
+        if self.is("Patient") {
+            return self.id.iter().cloned().collect();
+        }
+        let plan = ScanPlan { compartment: Some(Arc::clone(compartment)), validation: Validation::Full };
+        let mut references = References::new();
+        if scan(&self.bytes, &plan, &mut references).is_err() {
+            return Vec::new();
+        }
+        let base_urls = BaseUrls::default();
+        let of_patient = |reference: &str| match base_urls.classify(reference) {
+            Reference::Local { resource_type: "Patient", id } => Some(id.to_owned()),
+            _ => None,
+        };
+        references.iter().filter_map(of_patient).collect()
+    }
 }
 
 /// Compares what came with what there is; where the source says that it filters, also that nothing else came.

@@ -24,8 +24,8 @@ const MOST_PLACES: usize = 24;
 /// - The transaction time of a snapshot doesn't move; planning it twice for the same request gives the same ranges.
 /// - A range gives the same bytes each time, alone or while the others are read, also after a read that was dropped.
 /// - Reading on from a cursor that the sink was told gives the rest; of a line-based range, from the start of any line.
-/// - What is declared of a range's types is true, what is left out of a plan was not asked for, and what a source says
-///   it has filtered it has filtered right.
+/// - What is declared of a range's types is true, no resource is in two ranges of rows, what is left out of a plan was
+///   not asked for, be it by type, time, id or cohort, and what a source says it has filtered it has filtered right.
 /// - A read tells where it begins, hands every buffer back, keeps to the line limit, and when the sink refuses, hands
 ///   the error on and is done.
 ///
@@ -60,9 +60,47 @@ pub async fn check(source: &dyn Source) -> Result<()> {
     reading::check_side_by_side(snapshot, &everything).await?;
     asking::check_types(snapshot, &everything).await?;
     asking::check_times(snapshot, &everything).await?;
+    asking::check_ids(snapshot, &everything).await?;
+    asking::check_cohorts(snapshot, &everything).await?;
+    asking::check_disjoint(&everything)?;
 
     if snapshot.transaction_time() != transaction_time || snapshot.after_transaction_time() != after {
         return Err(broken("the transaction time of the snapshot has moved"));
+    }
+    Ok(())
+}
+
+/// Checks that a snapshot doesn't see what is written while it is open, and that the next one does.
+///
+/// `write` changes the source in any way: it inserts, updates and deletes resources.
+///
+/// # Errors
+/// The promise that is broken, or the error that the source or `write` gave.
+///
+/// # Cancellation
+/// The future may be dropped at any await.
+pub async fn check_isolation<W>(source: &dyn Source, write: W) -> Result<()>
+where
+    W: AsyncFnOnce() -> Result<()>,
+{
+    let snapshot = source.open().await?;
+    let before = Reading::of(&*snapshot, &Asked::default()).await?;
+    write().await?;
+    let again = Reading::of(&*snapshot, &Asked::default()).await?;
+    if again.resources() != before.resources() {
+        return Err(broken("the snapshot sees what was written after it was opened"));
+    }
+    for (range, collected) in before.plan.ranges.iter().zip(&before.collected) {
+        reading::check_range(&*snapshot, range, collected).await?;
+    }
+    let transaction_time = snapshot.transaction_time();
+    drop(snapshot);
+    let next = source.open().await?;
+    if next.transaction_time() < transaction_time {
+        return Err(broken("the transaction time of a later snapshot is before that of an earlier one"));
+    }
+    if Reading::of(&*next, &Asked::default()).await?.resources() == before.resources() {
+        return Err(broken("a snapshot that was opened later doesn't see what was written before"));
     }
     Ok(())
 }

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
@@ -31,6 +32,10 @@ enum Flaw {
     IgnoresLineLimit,
     IsSpoiltByDrops,
     CantReadSideBySide,
+    LosesWhatHasAnId,
+    LosesTheCohort,
+    SaysItFiltersTheCohort,
+    HasOneResourceTwice,
 }
 
 #[derive(Debug)]
@@ -78,11 +83,19 @@ impl Snapshot for FlawedSnapshot {
             Flaw::DeclaresWrongType => plan.ranges[0].resource_type = ResourceType::r4("Group"),
             Flaw::SkipsWhatWasAsked if asked.types.is_some() => plan.skipped.push(plan.ranges.remove(0)),
             Flaw::SkipsWithoutBeingAsked => plan.skipped.extend(plan.ranges.pop()),
-            Flaw::SaysItFiltersTypes => plan.pushdown = Pushdown { types: true, times: false },
+            Flaw::SaysItFiltersTypes => plan.pushdown = Pushdown { types: true, ..Pushdown::default() },
+            Flaw::LosesWhatHasAnId if asked.ids.is_some() => plan.ranges.clear(),
+            Flaw::LosesTheCohort if asked.cohort.is_some() => plan.ranges.clear(),
+            Flaw::SaysItFiltersTheCohort => plan.pushdown.cohort = asked.cohort.is_some(),
+            Flaw::HasOneResourceTwice => plan.ranges.push(Range::new("again")),
             Flaw::FiltersTimesWrong if asked.since.is_some() => drop(plan.ranges.remove(0)),
             _ => {}
         }
         Ok(plan)
+    }
+
+    fn takes_cohort(&self) -> bool {
+        matches!(self.flaw, Flaw::LosesTheCohort | Flaw::SaysItFiltersTheCohort)
     }
 
     async fn read(&self, range: &Range, from: &Cursor, sink: &mut dyn BlockSink) -> Result<()> {
@@ -105,6 +118,8 @@ impl Snapshot for FlawedSnapshot {
         let close = (self.flaw != Flaw::IsSpoiltByDrops).then(|| Close(&self.open));
         tokio::task::yield_now().await;
         let mut sink = FlawedSink { inner: sink, flaw: self.flaw };
+        let rows = Range::new("rows");
+        let range = if range.name == "again" { &rows } else { range };
         let result = self.inner.read(range, from, &mut sink).await;
         if close.is_none() {
             self.open.fetch_sub(1, Ordering::Relaxed);
@@ -198,10 +213,84 @@ async fn every_flaw_is_found_and_named() {
         (Flaw::IgnoresLineLimit, "above the line limit"),
         (Flaw::IsSpoiltByDrops, "never closed"),
         (Flaw::CantReadSideBySide, "while others are read"),
+        (Flaw::LosesWhatHasAnId, "asked for didn't come"),
+        (Flaw::LosesTheCohort, "asked for didn't come"),
+        (Flaw::SaysItFiltersTheCohort, "says that it filters"),
+        (Flaw::HasOneResourceTwice, "in two ranges"),
     ] {
         let verdict = check(&Flawed { inner: sound(), flaw }).await;
         let verdict = verdict.map_or_else(|error| error.to_string(), |()| "passed".to_owned());
         assert!(verdict.contains("contract broken") && verdict.contains(says), "{flaw:?}: {verdict}");
+    }
+}
+
+/// A source whose snapshots are opened before or behind a write.
+#[derive(Debug)]
+struct Written {
+    writes: Arc<AtomicUsize>,
+    /// A snapshot sees what is written while it is open.
+    is_live: bool,
+    /// No snapshot ever sees a write.
+    is_frozen: bool,
+}
+
+#[derive(Debug)]
+struct WrittenSnapshot(Arc<AtomicUsize>);
+
+impl Written {
+    fn source(writes: usize) -> MemorySource {
+        let body = |number| format!(r#"{{"resourceType":"Patient","id":"{number}"}}"#);
+        MemorySource::new().with(MemoryRange::rows("rows", (0..=writes).map(body)))
+    }
+}
+
+#[async_trait]
+impl Source for Written {
+    fn name(&self) -> String {
+        "written".to_owned()
+    }
+
+    async fn open(&self) -> Result<Box<dyn Snapshot>> {
+        let writes = if self.is_frozen { 0 } else { self.writes.load(Ordering::Relaxed) };
+        let seen = if self.is_live { Arc::clone(&self.writes) } else { Arc::new(AtomicUsize::new(writes)) };
+        Ok(Box::new(WrittenSnapshot(seen)))
+    }
+}
+
+#[async_trait]
+impl Snapshot for WrittenSnapshot {
+    fn transaction_time(&self) -> Instant {
+        Instant::from_unix(0, 0)
+    }
+
+    fn after_transaction_time(&self) -> AfterTransactionTime {
+        AfterTransactionTime::Excluded
+    }
+
+    async fn plan(&self, asked: &Asked) -> Result<Plan> {
+        Written::source(self.0.load(Ordering::Relaxed)).open().await?.plan(asked).await
+    }
+
+    async fn read(&self, range: &Range, from: &Cursor, sink: &mut dyn BlockSink) -> Result<()> {
+        Written::source(self.0.load(Ordering::Relaxed)).open().await?.read(range, from, sink).await
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_holds_what_was_written_before_it_and_nothing_else() {
+    for (is_live, is_frozen, says) in [
+        (false, false, "passed"),
+        (true, false, "sees what was written"),
+        (false, true, "doesn't see what was written"),
+    ] {
+        let writes = Arc::new(AtomicUsize::new(1));
+        let source = Written { writes: Arc::clone(&writes), is_live, is_frozen };
+        let verdict = check_isolation(&source, async || {
+            writes.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        });
+        let verdict = verdict.await.map_or_else(|error| error.to_string(), |()| "passed".to_owned());
+        assert!(verdict.contains(says), "{verdict}");
     }
 }
 

@@ -54,7 +54,7 @@ impl Entry {
     pub(super) fn range(&self, resource_type: Option<ResourceType>) -> Range {
         // What a compressed file will hold isn't known before it has been read.
         let size_bytes = (!self.compressed).then_some(self.size_bytes);
-        Range { name: self.name.clone(), resource_type, size_bytes }
+        Range::new(self.name.clone()).of_type(resource_type).of_size(size_bytes)
     }
 }
 

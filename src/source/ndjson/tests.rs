@@ -51,7 +51,7 @@ pub(super) async fn plan(source: &NdjsonSource, asked: &Asked) -> Plan {
 }
 
 pub(super) async fn read(snapshot: &dyn Snapshot, name: &str, from: u64) -> (Collected, Result<()>) {
-    let range = Range { name: name.to_owned(), resource_type: None, size_bytes: None };
+    let range = Range::new(name);
     contract::read(snapshot, &range, &Cursor::from_offset(from)).await
 }
 

@@ -81,8 +81,7 @@ impl Snapshot for GeneratedSource {
     }
 
     async fn plan(&self, _: &Asked) -> Result<Plan> {
-        let range =
-            |range: &GeneratedRange| Range { name: range.name.to_owned(), resource_type: None, size_bytes: None };
+        let range = |range: &GeneratedRange| Range::new(range.name);
         Ok(Plan { ranges: self.ranges.iter().map(range).collect(), ..Plan::default() })
     }
 

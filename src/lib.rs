@@ -61,7 +61,7 @@
 //! - [`writer`]: objects and their parts.
 //! - [`destination`]: where objects go. The traits, object stores, folders, memory.
 //!
-//! Beside the flow: [`ledger`], what became of every resource; [`budget`], the bytes that may be buffered; [`cpu`], the
+//! Beside the flow: [`import`], which fills a store from a source; [`ledger`], what became of every resource; [`budget`], the bytes that may be buffered; [`cpu`], the
 //! pool that scans and compresses; [`fhir`], the words of the standard; [`clock`]; [`error`].
 //!
 //! # Features
@@ -69,7 +69,7 @@
 //!
 //! | feature | what it adds |
 //! | --- | --- |
-//! | `sqlite` | a store of jobs in an SQLite file, so that they survive a crash |
+//! | `sqlite` | stores in SQLite files: of jobs, so that they survive a crash, and of resources, as a source |
 //! | `postgres` | PostgreSQL as a source, and a store of jobs that several servers share |
 //! | `s3` | Amazon S3 and compatible stores |
 //! | `gcs` | Google Cloud Storage |
@@ -88,6 +88,7 @@ pub mod engine;
 pub mod error;
 pub mod fhir;
 pub mod filter;
+pub mod import;
 pub mod job;
 pub mod ledger;
 mod location;

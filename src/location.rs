@@ -36,10 +36,27 @@ impl Location {
     }
 }
 
+/// The path of a URI such as `sqlite:store.db`, `sqlite:/srv/store.db` or `sqlite:///srv/store.db`.
+#[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only stores in files have such URIs"))]
+pub(crate) fn path_behind_scheme(uri: &str) -> Result<PathBuf> {
+    let path = uri.split_once(':').map_or("", |(_, rest)| rest.strip_prefix("//").unwrap_or(rest));
+    if path.is_empty() {
+        let message = "the URI names no file; write sqlite:store.db or sqlite:///srv/store.db";
+        return Err(Error::new(ErrorKind::InvalidRequest, message).with("uri", excerpt(uri)));
+    }
+    Ok(path.into())
+}
+
 /// A path or URI as it would be typed in any working directory, without `/` at its end and without a password; what is
 /// neither stays as it is.
 #[must_use]
 pub fn whole_uri(uri: &str) -> String {
+    if scheme(uri).is_some_and(|(scheme, _)| scheme == "sqlite")
+        && let Ok(path) = path_behind_scheme(uri).map(std::path::absolute)
+        && let Some(path) = path.ok().as_deref().and_then(std::path::Path::to_str)
+    {
+        return format!("sqlite:{path}");
+    }
     let trimmed = uri.trim_end_matches('/');
     let uri = if trimmed.is_empty() { uri } else { trimmed };
     let path = (scheme(uri).is_none() && !uri.is_empty()).then(|| std::path::absolute(uri).ok()).flatten();

@@ -37,6 +37,33 @@ impl Instant {
         self.nanos
     }
 
+    /// Whole microseconds since 1970-01-01T00:00:00Z, rounded down, and the digits of the fraction beyond them without
+    /// trailing zeros: how a database keeps and compares any instant exactly, as an integer and a text (byte order).
+    ///
+    /// # Example
+    /// ```
+    /// use fhir_export::fhir::Instant;
+    /// assert_eq!(Instant::parse("1970-01-01T00:00:01.00000250Z")?.to_micros(), (1_000_002, "5".to_owned()));
+    /// # Ok::<(), fhir_export::fhir::InstantError>(())
+    /// ```
+    #[must_use]
+    pub fn to_micros(&self) -> (i64, String) {
+        let micros = self.unix_seconds.saturating_mul(1_000_000).saturating_add(i64::from(self.nanos / 1000));
+        let digits = format!("{:03}{}", self.nanos % 1000, self.beyond_nanos.as_deref().unwrap_or_default());
+        (micros, digits.trim_end_matches('0').to_owned())
+    }
+
+    /// The instant of which these are the microseconds and the digits beyond them.
+    #[must_use]
+    pub fn from_micros(micros: i64, beyond: &str) -> Self {
+        let split = beyond.len().min(3);
+        let (nanos, beyond) = (beyond.get(..split).unwrap_or_default(), beyond.get(split..).unwrap_or_default());
+        let nanos: u32 = format!("{nanos:0<3}").parse().unwrap_or_default();
+        let within = u32::try_from(micros.rem_euclid(1_000_000)).unwrap_or_default();
+        let beyond_nanos = (!beyond.is_empty()).then(|| beyond.into());
+        Self { unix_seconds: micros.div_euclid(1_000_000), nanos: within * 1000 + nanos, beyond_nanos }
+    }
+
     /// Reads FHIR's `instant`: `YYYY-MM-DDThh:mm:ss[.f…](Z|±hh:mm)`, years 0001 to 9999.
     ///
     /// `24:00:00` is not a time; second 60 is read as the second after 59, as leap seconds are. Source:
@@ -222,6 +249,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn microseconds_and_the_digits_beyond_compare_as_the_instants_do(
+            seconds in prop::collection::vec(-3i64..3, 2), fractions in prop::collection::vec("[0-9]{0,12}", 2)
+        ) {
+            let instants: Vec<Instant> = seconds.iter().zip(&fractions).map(|(seconds, fraction)| {
+                let text = jiff::Timestamp::new(*seconds, 0).unwrap().strftime("%Y-%m-%dT%H:%M:%S").to_string();
+                at(&if fraction.is_empty() { format!("{text}Z") } else { format!("{text}.{fraction}Z") })
+            }).collect();
+            let keys: Vec<_> = instants.iter().map(Instant::to_micros).collect();
+            prop_assert_eq!(keys[0].cmp(&keys[1]), instants[0].cmp(&instants[1]));
+            for (instant, (micros, beyond)) in instants.iter().zip(&keys) {
+                prop_assert_eq!(&Instant::from_micros(*micros, beyond), instant);
+            }
+        }
+
         #[test]
         fn agrees_with_jiff_on_what_both_can_write(seconds in -62_135_596_800i64..253_402_300_799, nanos in 0u32..1_000_000_000) {
             let stamp = jiff::Timestamp::new(seconds, 0).unwrap();

@@ -119,7 +119,7 @@ impl Job {
             until: self.request.until().cloned(),
             level_types: self.level_types(),
             ids: None,
-            cohort: cohort.map(Arc::new),
+            cohort: cohort.map(|ids| Arc::new(ids.under(self.config.base_urls.clone(), &self.config.compartment))),
         }
     }
 

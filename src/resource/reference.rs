@@ -79,6 +79,19 @@ impl BaseUrls {
         self.classify_absolute(reference).unwrap_or(Reference::Other)
     }
 
+    /// A reference taken apart without regard to whose base it is on: the base as [`iter`](Self::iter) gives it, empty if
+    /// relative, the type and the id; `None` if it names no resource. Whoever keeps references keeps them so, and asks for
+    /// the bases that count when they are read.
+    #[must_use]
+    pub fn take_apart(reference: &str) -> Option<(String, &str, &str)> {
+        if let Some((resource_type, id)) = relative(reference) {
+            return Some((String::new(), resource_type, id));
+        }
+        let (base, resource_type, id) = split_tail(reference)?;
+        let Url { scheme, authority, path } = Url::split(base)?;
+        Some((format!("{}://{}{path}", scheme.to_ascii_lowercase(), authority.to_ascii_lowercase()), resource_type, id))
+    }
+
     fn classify_absolute<'a>(&self, reference: &'a str) -> Option<Reference<'a>> {
         let (base, resource_type, id) = split_tail(reference)?;
         let url = Url::split(base)?;
@@ -393,6 +406,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_taken_apart_is_local_if_its_base_counts(
+            pieces in prop::collection::vec(piece(), 0..9), tail in any::<bool>()
+        ) {
+            let mut reference = pieces.concat();
+            if tail {
+                reference.push_str("https://EXAMPLE.org:443/fhir/Patient/1");
+            }
+            let own: Vec<String> = bases().iter().collect();
+            let expected = match bases().classify(&reference) {
+                Reference::Local { resource_type, id } => Some((true, resource_type, id)),
+                Reference::Foreign { resource_type, id } => Some((false, resource_type, id)),
+                Reference::Other => None,
+            };
+            let apart = BaseUrls::take_apart(&reference);
+            let found = apart.as_ref().map(|(base, resource_type, id)| (base.is_empty() || own.contains(base), *resource_type, *id));
+            prop_assert_eq!(found, expected);
+        }
+
         #[test]
         fn classifying_agrees_with_cutting_at_slashes(pieces in prop::collection::vec(piece(), 0..9), tail in any::<bool>()) {
             let mut reference = pieces.join("/");

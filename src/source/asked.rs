@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::fhir::{Instant, ResourceType};
+use crate::resource::Compartment;
+use crate::resource::reference::BaseUrls;
 
 /// What a job needs from a source; a source may leave out the rest, or not.
 ///
@@ -48,12 +50,15 @@ pub struct CohortIds {
     patients: String,
     len: usize,
     groups: BTreeSet<String>,
+    base_urls: BaseUrls,
+    compartment: String,
 }
 
 impl CohortIds {
-    /// A list of patients and Groups.
+    /// A list of patients and Groups, under R4's own Patient compartment and without base URLs.
     pub fn new<'i>(patients: impl IntoIterator<Item = &'i str>, groups: BTreeSet<String>) -> Self {
-        let mut list = Self { groups, ..Self::default() };
+        let compartment = Compartment::r4_patient().digest();
+        let mut list = Self { groups, compartment, ..Self::default() };
         for id in patients {
             list.push(id);
         }
@@ -83,6 +88,19 @@ impl CohortIds {
         &self.groups
     }
 
+    /// The bases on which an absolute reference names a patient of the cohort.
+    #[must_use]
+    pub const fn base_urls(&self) -> &BaseUrls {
+        &self.base_urls
+    }
+
+    /// What tells the compartment that ties resources to patients from any other ([`Compartment::digest`]). A source
+    /// whose index was made by another doesn't filter by it.
+    #[must_use]
+    pub fn compartment(&self) -> &str {
+        &self.compartment
+    }
+
     pub(crate) fn push(&mut self, id: &str) {
         self.patients.push_str(id);
         self.patients.push('\n');
@@ -107,6 +125,10 @@ impl CohortIds {
 
     pub(crate) fn with_groups(self, groups: BTreeSet<String>) -> Self {
         Self { groups, ..self }
+    }
+
+    pub(crate) fn under(self, base_urls: BaseUrls, compartment: &Compartment) -> Self {
+        Self { base_urls, compartment: compartment.digest(), ..self }
     }
 }
 

@@ -16,6 +16,8 @@ pub mod ndjson;
 pub mod open;
 mod range;
 mod row_writer;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 use std::fmt;
 
@@ -23,6 +25,8 @@ use async_trait::async_trait;
 
 pub use asked::{Asked, CohortIds};
 pub(crate) use block::RowMark;
+#[cfg(feature = "sqlite")]
+use block::trim;
 pub use block::{BlockSink, Buffer, RowOutcome, Rows};
 pub use cursor::Cursor;
 pub use deletion::{DeletionSink, Tombstone};
@@ -30,6 +34,8 @@ pub use memory::MemorySource;
 pub use ndjson::NdjsonSource;
 pub use range::Range;
 pub use row_writer::RowWriter;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteSource;
 
 use crate::error::Result;
 use crate::fhir::Instant;

@@ -1,8 +1,9 @@
 //! The door to sources: from a URI to a [`Source`](super::Source).
 
 use std::path::Path;
+use std::sync::Arc;
 
-use super::NdjsonSource;
+use super::{NdjsonSource, Source};
 use crate::error::Result;
 pub use crate::location::whole_uri;
 use crate::location::{Location, unknown_scheme};
@@ -18,19 +19,36 @@ pub struct Settings {
     pub scan_all: bool,
 }
 
-/// Opens a source: a folder or file of NDJSON, `file:///folder`, `s3://bucket/prefix`.
+/// Opens a source: a folder or file of NDJSON, `file:///folder`, `s3://bucket/prefix`, `sqlite:store.db`.
 ///
 /// Credentials come from the usual environment variables. Nothing is read, and no request is sent.
 ///
 /// # Errors
 /// When the scheme is unknown or its feature isn't built in, the URI is none, or the settings can't be used.
-pub fn from_uri(uri: &str, settings: &Settings) -> Result<NdjsonSource> {
+pub fn from_uri(uri: &str, settings: &Settings) -> Result<Arc<dyn Source>> {
     let source = match Location::parse(uri)? {
-        Location::Path(path) => return Ok(from_path(&path, settings)),
+        Location::Path(path) => return Ok(Arc::new(from_path(&path, settings))),
         Location::Uri { scheme } if scheme == "s3" => s3(uri, settings)?,
-        Location::Uri { scheme } => return Err(unknown_scheme(uri, &scheme, "a folder or file, file: or s3:")),
+        Location::Uri { scheme } if scheme == "sqlite" => return sqlite(uri),
+        Location::Uri { scheme } => {
+            return Err(unknown_scheme(uri, &scheme, "a folder or file, file:, s3: or sqlite:"));
+        }
     };
-    Ok(source.scan_all(settings.scan_all))
+    Ok(Arc::new(source.scan_all(settings.scan_all)))
+}
+
+#[cfg(feature = "sqlite")]
+fn sqlite(uri: &str) -> Result<Arc<dyn Source>> {
+    Ok(Arc::new(super::SqliteSource::new(crate::location::path_behind_scheme(uri)?)))
+}
+
+#[cfg(not(feature = "sqlite"))]
+fn sqlite(uri: &str) -> Result<Arc<dyn Source>> {
+    use crate::error::{Error, ErrorKind};
+    use crate::location::excerpt;
+
+    let message = "this build can't read there: it was built without the feature sqlite";
+    Err(Error::new(ErrorKind::InvalidConfig, message).with("source", excerpt(uri)))
 }
 
 /// Opens a folder with everything below it, or a single file.
@@ -50,7 +68,6 @@ fn s3(uri: &str, _: &Settings) -> Result<NdjsonSource> {
 
 #[cfg(feature = "s3")]
 fn s3(uri: &str, settings: &Settings) -> Result<NdjsonSource> {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
@@ -108,7 +125,6 @@ fn split(uri: &str) -> (&str, &str) {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
-    use crate::source::Source;
 
     fn name(uri: &str) -> Result<String> {
         from_uri(uri, &Settings::default()).map(|source| source.name())
@@ -123,11 +139,24 @@ mod tests {
 
     #[test]
     fn an_unknown_scheme_is_named_with_what_is_accepted() {
-        for uri in ["ftp://host/x", "sqlite:x.db", "http://host"] {
+        for uri in ["ftp://host/x", "gs://bucket", "http://host"] {
             let error = name(uri).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidRequest);
-            assert!(error.message().contains("is unknown; use a folder or file, file: or s3:"), "{error}");
+            assert!(error.message().contains("is unknown; use a folder or file, file:, s3: or sqlite:"), "{error}");
         }
+    }
+
+    #[cfg(feature = "sqlite")]
+    #[test]
+    fn a_store_is_a_source_by_its_path() {
+        for (uri, path) in
+            [("sqlite:x.db", "x.db"), ("sqlite:/srv/x.db", "/srv/x.db"), ("sqlite:///srv/x.db", "/srv/x.db")]
+        {
+            assert_eq!(name(uri).unwrap(), format!("sqlite:{path}"));
+        }
+        assert_eq!(whole_uri("sqlite:///srv/x.db"), "sqlite:/srv/x.db");
+        assert!(whole_uri("sqlite:x.db").ends_with("/x.db") && whole_uri("sqlite:x.db").starts_with("sqlite:/"));
+        assert_eq!(name("sqlite:").unwrap_err().kind(), ErrorKind::InvalidRequest);
     }
 
     #[cfg(feature = "s3")]

@@ -26,6 +26,7 @@ const ORDER: [&str; 19] = [
     "source",
     "scope",
     "filter",
+    "import",
     "destination",
     "writer",
     "engine",
@@ -44,8 +45,8 @@ const APART: [(&str, &[&str], &[&str]); 4] = [
 
 /// What the faces (`http` and the binary) may name besides `job`, `request` and what the crate's root exports: plain
 /// words, and the doors to sources and destinations. Add an item here only if it is one of these.
-const FACES_MAY_NAME: [&str; 5] =
-    ["error", "fhir::ResourceType", "source::ndjson::NdjsonSource", "source::open", "destination::open"];
+const FACES_MAY_NAME: [&str; 6] =
+    ["error", "fhir::ResourceType", "source::Source", "source::open", "destination::open", "import"];
 
 const MAX_LINES: usize = 500;
 

@@ -19,6 +19,7 @@ pub(crate) enum Command {
     Jobs(StateArgs),
     Cancel(CancelArgs),
     Sweep(SweepArgs),
+    Import(ImportArgs),
     Verify(VerifyArgs),
 }
 
@@ -26,7 +27,8 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = RUN_NOTES)]
 pub(crate) struct RunArgs {
-    /// Where resources come from: a folder or file of .ndjson and .ndjson.gz, file:///folder, s3://bucket/prefix
+    /// Where resources come from: a folder or file of .ndjson and .ndjson.gz, file:///folder, s3://bucket/prefix,
+    /// sqlite:store.db
     #[arg(long, value_name = "URI")]
     pub(crate) source: String,
 
@@ -52,6 +54,31 @@ pub(crate) struct RunArgs {
     /// Checksum sent with each part, which the store checks: crc64nvme, sha256 or none [default: crc64nvme]
     #[arg(long, value_name = "ALGORITHM", help_heading = "S3")]
     pub(crate) checksum: Option<String>,
+}
+
+/// Loads NDJSON into a store, from which exports are quick and Groups are found by an index
+#[derive(Debug, Args)]
+#[command(after_help = IMPORT_NOTES)]
+pub(crate) struct ImportArgs {
+    /// Where resources come from: a folder or file of .ndjson and .ndjson.gz, file:///folder, s3://bucket/prefix, or
+    /// another store
+    #[arg(long, value_name = "URI")]
+    pub(crate) from: String,
+
+    /// The store, which is made if it isn't there: sqlite:store.db
+    #[arg(long, value_name = "URI")]
+    pub(crate) to: String,
+
+    /// Threads that scan [default: one for each core]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<String>,
+
+    /// How progress is shown on stderr: auto, bar, plain or none
+    #[arg(long, value_name = "KIND", default_value = "auto")]
+    pub(crate) progress: String,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 }
 
 #[derive(Debug, Args)]
@@ -287,6 +314,7 @@ Examples:
   fhir-export run --source ./data --to ./out
   fhir-export run --source ./data --to s3://my-bucket/exports --level patient
   fhir-export resume
+  fhir-export import --from ./data --to sqlite:store.db
   fhir-export verify ./out/….manifest.json";
 
 // A paragraph is one line, so that it is wrapped to the terminal's width.
@@ -331,6 +359,21 @@ Exit codes:
 Examples:
   fhir-export resume
   fhir-export resume 5f0c";
+
+const IMPORT_NOTES: &str = "\
+Of a resource that is there already, by type and id, the version with the highest meta.lastUpdated stays, of equal ones \
+that with the highest meta.versionId. What is no resource, or has no id, is refused and told with its file and line. An \
+import that was interrupted goes on where it was when the same command is given again.
+
+Exit codes:
+  0    everything was loaded
+  1    failed
+  2    wrong arguments
+  3    something was refused, or a file can't be read to its end
+
+Examples:
+  fhir-export import --from ./data --to sqlite:store.db
+  fhir-export run --source sqlite:store.db --to ./out --level group/g1";
 
 const SWEEP_NOTES: &str = "\
 A job that is swept can't be resumed any more. Its objects stay, unless --objects is given. A job that runs is left alone.

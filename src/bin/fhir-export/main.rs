@@ -1,12 +1,13 @@
 //! The command line.
 //!
 //! Arguments are parsed without doing anything ([`args`]), then become a plan ([`plan`]), which is run ([`run`],
-//! [`resume`], [`jobs`], [`verify`]). A reader of stdout that goes away is no fault.
+//! [`resume`], [`jobs`], [`import`], [`verify`]). A reader of stdout that goes away is no fault.
 
 mod args;
 mod events;
 mod faults;
 mod figures;
+mod import;
 mod jobs;
 mod output;
 mod places;
@@ -30,7 +31,7 @@ use tracing_subscriber::EnvFilter;
 
 use args::{Arguments, Command};
 use faults::Faults;
-use plan::{RunPlan, VerifyPlan};
+use plan::{ImportPlan, RunPlan, VerifyPlan};
 use resume::ResumePlan;
 use screen::Screen;
 
@@ -97,6 +98,9 @@ fn main() -> ExitCode {
         Command::Sweep(args) => {
             runtime.block_on(jobs::sweep_all(args, &screen)).unwrap_or_else(|faults| refused(&screen, "sweep", &faults))
         }
+        Command::Import(args) => ImportPlan::new(args)
+            .map(|plan| runtime.block_on(import::import(plan, &screen)))
+            .unwrap_or_else(|faults| refused(&screen, "import", &faults)),
         Command::Verify(args) => VerifyPlan::new(args)
             .map(|plan| runtime.block_on(verify::verify(plan, &screen)))
             .unwrap_or_else(|faults| refused(&screen, "verify", &faults)),

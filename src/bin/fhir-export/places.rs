@@ -1,7 +1,9 @@
 //! Where resources come from and where objects go: as arguments say, and as the record of a job keeps it.
 
+use std::sync::Arc;
+
 use fhir_export::destination::open as destination;
-use fhir_export::source::ndjson::NdjsonSource;
+use fhir_export::source::Source;
 use fhir_export::source::open::{self as source, whole_uri};
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +43,7 @@ impl Places {
         }
     }
 
-    pub(crate) fn open_source(&self) -> fhir_export::Result<NdjsonSource> {
+    pub(crate) fn open_source(&self) -> fhir_export::Result<Arc<dyn Source>> {
         let settings =
             source::Settings { endpoint: self.endpoint.clone(), region: self.region.clone(), scan_all: self.scan_all };
         source::from_uri(&self.source, &settings)

@@ -1,15 +1,17 @@
 //! The plan: what the arguments mean, checked, with source and destination opened but not asked for anything.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use fhir_export::destination::open as destination;
+use fhir_export::import::Loading;
 use fhir_export::job::{BaseUrls, Compression, Config, Layout, OnBad, OnCancel, Split, Validation, VerifyOptions};
 use fhir_export::request::{CommandLine, DatastoreId, Draft, ExportRequest};
-use fhir_export::source::ndjson::NdjsonSource;
-use fhir_export::source::open::whole_uri;
+use fhir_export::source::Source;
+use fhir_export::source::open::{self, whole_uri};
 use sha2::{Digest, Sha256};
 
-use super::args::{OutputArgs, ResourceArgs, RunArgs, StoreArgs, VerifyArgs};
+use super::args::{ImportArgs, OutputArgs, ResourceArgs, RunArgs, StoreArgs, VerifyArgs};
 use super::faults::Faults;
 use super::places::{CHECKSUMS, Places, is_s3};
 use super::state::State;
@@ -33,7 +35,7 @@ pub(crate) enum ProgressKind {
 /// An export, ready to run.
 #[derive(Debug)]
 pub(crate) struct RunPlan {
-    pub(crate) source: NdjsonSource,
+    pub(crate) source: Arc<dyn Source>,
     pub(crate) destination: destination::Opened,
     pub(crate) request: ExportRequest,
     pub(crate) config: Config,
@@ -217,6 +219,37 @@ fn open_destination(faults: &mut Faults, args: &RunArgs, places: &Places) -> Opt
 fn of_store(args: &StoreArgs) -> destination::Settings {
     let StoreArgs { endpoint, region } = args.clone();
     destination::Settings { endpoint, region, ..destination::Settings::default() }
+}
+
+/// An import, ready to run.
+#[derive(Debug)]
+pub(crate) struct ImportPlan {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) to: String,
+    pub(crate) loading: Loading,
+    pub(crate) progress: ProgressKind,
+}
+
+impl ImportPlan {
+    /// Makes a plan of the arguments.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub(crate) fn new(args: &ImportArgs) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let mut loading = Loading::default();
+        set(&mut loading.threads, threads(&mut faults, args.threads.as_deref()));
+        let progress = progress(&mut faults, &args.progress);
+        let StoreArgs { endpoint, region } = args.store.clone();
+        let settings = open::Settings { endpoint, region, scan_all: true };
+        let source = faults.take("--from", open::from_uri(&whole_uri(&args.from), &settings));
+        match (source, progress) {
+            (Some(source), Some(progress)) if faults.is_empty() => {
+                Ok(Self { source, to: whole_uri(&args.to), loading, progress })
+            }
+            _ => Err(faults),
+        }
+    }
 }
 
 /// A verification, ready to run.

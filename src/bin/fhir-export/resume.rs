@@ -118,7 +118,7 @@ async fn one(
     let opened = async {
         let destination = places.open_destination()?;
         let exporter = Exporter::builder()
-            .source(Arc::new(places.open_source()?))
+            .source(places.open_source()?)
             .destination(Arc::clone(&destination.destination))
             .config(Config::default())
             .job_store(Arc::clone(store))

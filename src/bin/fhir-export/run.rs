@@ -62,7 +62,7 @@ fn start(plan: RunPlan, screen: &Screen) -> fhir_export::Result<Job> {
         fhir_export::Error::new(ErrorKind::Internal, "the places can't be written").caused_by(error)
     })?;
     let mut exporter = Exporter::builder()
-        .source(Arc::new(plan.source))
+        .source(plan.source)
         .destination(Arc::clone(&plan.destination.destination))
         .config(plan.config)
         .context(context);

@@ -11,6 +11,7 @@ mod tests;
 mod trie;
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 pub(super) use trie::{NodeId, Trie};
 
 use crate::error::Result;
@@ -101,6 +102,19 @@ impl Compartment {
     /// They are the names of JSON members: a choice element is `codeReference`, arrays are no level of their own.
     pub fn paths_of(&self, resource_type: &ResourceType) -> impl Iterator<Item = &str> {
         self.type_named(resource_type.as_str()).into_iter().flat_map(|entry| entry.paths.iter().map(String::as_str))
+    }
+
+    /// What tells this definition from any other: a sum over its types and paths.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let mut sum = Sha256::new();
+        sum.update(self.target.as_str());
+        for TypePaths { resource_type, paths, .. } in &self.types {
+            let mut paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+            paths.sort_unstable();
+            sum.update(format!("\n{resource_type}:{}", paths.join(",")));
+        }
+        sum.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The node where the paths of a type begin.

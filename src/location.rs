@@ -63,9 +63,34 @@ pub fn whole_uri(uri: &str) -> String {
     path.and_then(|path| path.to_str().map(str::to_owned)).unwrap_or_else(|| without_password(uri))
 }
 
+/// A password on its way to a server. It isn't shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Password(Option<String>);
+
+impl Password {
+    /// The password of a URI, if it has one.
+    #[must_use]
+    pub fn of(uri: &str) -> Self {
+        let is_there = without_password(uri) != uri;
+        Self(is_there.then(|| uri.to_owned()))
+    }
+
+    /// The URI that it came with, or else this one without.
+    #[must_use]
+    pub fn uri<'u>(&'u self, uri: &'u str) -> &'u str {
+        self.0.as_deref().unwrap_or(uri)
+    }
+}
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Password(…)" } else { "Password(none)" })
+    }
+}
+
 /// A URI without the password that is in it.
 #[must_use]
-pub(crate) fn without_password(uri: &str) -> String {
+pub fn without_password(uri: &str) -> String {
     let Some((scheme, _)) = scheme(uri) else { return uri.to_owned() };
     let is_database = scheme.starts_with("postgres");
     let cut = without_user_password(uri, is_database);

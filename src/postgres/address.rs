@@ -11,7 +11,7 @@ use tokio_postgres::config::{Host, SslMode};
 
 use super::tls::Tls;
 use crate::error::{Error, ErrorKind, Result};
-use crate::location::{excerpt, without_password};
+use crate::location::{excerpt, whole_uri};
 
 /// How long a server may take to answer a new connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ impl Address {
     /// # Errors
     /// When it isn't one. The message doesn't quote the password.
     pub(crate) fn parse(uri: &str, ours: &[&str], password: Option<&str>) -> Result<Self> {
-        let shown = without_password(uri);
+        let shown = whole_uri(uri);
         let refused = |why: String| Error::new(ErrorKind::InvalidRequest, why).with("uri", excerpt(&shown));
         let rest = uri.split_once(':').map(|(_, rest)| rest).unwrap_or_default();
         let rest = if rest.starts_with("//") { rest.to_owned() } else { format!("///{rest}") };

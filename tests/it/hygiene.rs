@@ -12,7 +12,7 @@ use crate::support::{Files, files_below, repository};
 use rust_text::{Named, bare, named, without_tests};
 
 /// The modules from low to high: each uses those before it, none after it.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 20] = [
     "error",
     "cpu",
     "fhir",

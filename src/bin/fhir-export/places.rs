@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fhir_export::destination::open as destination;
 use fhir_export::source::Source;
-use fhir_export::source::open::{self as source, whole_uri};
+use fhir_export::source::open::{self as source, Password, whole_uri};
 use serde::{Deserialize, Serialize};
 
 use super::args::{RunArgs, StoreArgs};
@@ -27,6 +27,9 @@ pub(crate) struct Places {
     region: Option<String>,
     kms_key: Option<String>,
     checksum: Option<String>,
+    /// Of the source, if it was typed.
+    #[serde(skip)]
+    password: Password,
 }
 
 impl Places {
@@ -40,12 +43,17 @@ impl Places {
             region,
             kms_key: args.kms_key.clone(),
             checksum: args.checksum.clone(),
+            password: Password::of(&args.source),
         }
     }
 
     pub(crate) fn open_source(&self) -> fhir_export::Result<Arc<dyn Source>> {
-        let settings =
-            source::Settings { endpoint: self.endpoint.clone(), region: self.region.clone(), scan_all: self.scan_all };
+        let settings = source::Settings {
+            endpoint: self.endpoint.clone(),
+            region: self.region.clone(),
+            scan_all: self.scan_all,
+            password: self.password.clone(),
+        };
         source::from_uri(&self.source, &settings)
     }
 

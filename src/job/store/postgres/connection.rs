@@ -182,8 +182,14 @@ impl Inner {
         self.tasks.spawn_on(future, &self.runtime)
     }
 
-    pub(super) async fn run<T, F>(&self, what: &str, tried_for: Duration, work: impl Fn(Arc<Session>) -> F) -> Result<T>
+    pub(super) async fn run<T, F>(
+        &self,
+        what: &str,
+        tried_for: Duration,
+        work: impl Fn(Arc<Session>) -> F + Send + Sync,
+    ) -> Result<T>
     where
+        T: Send,
         F: Future<Output = Result<T, tokio_postgres::Error>> + Send,
     {
         let end = Instant::now() + tried_for;
@@ -201,8 +207,9 @@ impl Inner {
         }
     }
 
-    async fn attempt<T, F>(&self, what: &str, work: &impl Fn(Arc<Session>) -> F) -> Result<T>
+    async fn attempt<T, F>(&self, what: &str, work: &(impl Fn(Arc<Session>) -> F + Sync)) -> Result<T>
     where
+        T: Send,
         F: Future<Output = Result<T, tokio_postgres::Error>> + Send,
     {
         let session = self.session().await?;

@@ -130,7 +130,7 @@ impl Job {
             self.shared.stop.cancel();
         }
         let stop_requests = async {
-            // A job is halted by a cancellation or by a fault, after which nothing is kept.
+            // By a cancellation, or by a fault, after which nothing more is sent.
             self.shared.halt.cancelled().await;
             if self.is_cancelled() {
                 self.shared.become_state(JobState::CancelInProgress);
@@ -157,8 +157,7 @@ impl Job {
         if error.kind() != ErrorKind::Fenced && !resumable {
             tidy::discard(&self.store(), naming, &mut closed).await;
         }
-        let state = if self.is_cancelled() { JobState::CancelFailed } else { JobState::Failed };
-        JobReport { resumable, ..self.report(state, closed, Some(error), None) }
+        JobReport { resumable, ..self.report(self.failed_state(), closed, Some(error), None) }
     }
 
     async fn succeed(&self, opened: &Opened, mut closed: Closed, ending: Ending, naming: &Naming) -> Result<JobReport> {

@@ -31,6 +31,11 @@ pub enum OnCancel {
     Discard,
 }
 
+impl OnCancel {
+    /// Both, with the words that stand for them in arguments and in job stores.
+    pub const WORDS: [(&str, Self); 2] = [("seal", Self::Seal), ("discard", Self::Discard)];
+}
+
 /// The settings of an exporter.
 ///
 /// All have defaults; [`check`](Self::check) tells whether they fit together.

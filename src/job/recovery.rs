@@ -3,7 +3,6 @@
 use super::exporter::Exporter;
 use super::handle::JobHandle;
 use super::run::ResumeOptions;
-use super::state::JobState;
 use crate::error::{Error, ErrorKind, Result};
 
 impl Exporter {
@@ -23,15 +22,7 @@ impl Exporter {
             self.store().ok_or_else(|| Error::new(ErrorKind::InvalidConfig, "the exporter has no job store"))?;
         let mut handles = Vec::new();
         for record in store.list().await? {
-            let is_over = matches!(
-                record.state,
-                JobState::Completed
-                    | JobState::CompletedWithErrors
-                    | JobState::Failed
-                    | JobState::CancelCompleted
-                    | JobState::CancelFailed
-            );
-            if is_over || !record.is_unfinished() {
+            if record.state.is_terminal() || !record.is_unfinished() {
                 continue;
             }
             match self.resume_with(&record.id, options).await {

@@ -1,17 +1,13 @@
-//! Where a snapshot's ranges are read into while a cohort is resolved.
+//! What is made of a snapshot's ranges while a cohort is resolved.
 
 use std::collections::BTreeSet;
 
-use async_trait::async_trait;
-
 use super::group_reader::{BrokenLine, Fault, GroupHead, GroupReader, LineEnd};
 use super::member::Flag;
+use super::read_ahead::Piece;
 use super::{Cohort, CohortReport};
-use crate::budget::{Permit, Pool};
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::{BlockSink, Buffer, CohortIds, Cursor, Range, Rows};
-
-const BUFFER_BYTES: usize = 256 << 10;
+use crate::source::{CohortIds, Range, Rows};
 
 /// Looks for the wanted Groups in all that is read and gathers their members.
 #[derive(Debug)]
@@ -24,11 +20,9 @@ pub(super) struct GroupSink<'a> {
     report: CohortReport,
     /// The first thing that couldn't be read and may have been a Group that is missing.
     suspect: Option<Error>,
-    /// Why reading on makes no sense; kept here because a source may dress an error of its sink up.
+    /// Why reading on makes no sense.
     verdict: Option<Error>,
     place: Place,
-    /// Memory of the last buffer, for the next one.
-    spare: Vec<u8>,
 }
 
 /// Where in the snapshot the reading is.
@@ -52,7 +46,6 @@ impl<'a> GroupSink<'a> {
             suspect: None,
             verdict: None,
             place: Place::default(),
-            spare: Vec::new(),
         }
     }
 
@@ -198,40 +191,9 @@ impl<'a> GroupSink<'a> {
         Ok(())
     }
 
-    /// Keeps the error that ends the reading, and gives the source one to stop at.
-    fn stop_at(&mut self, outcome: Result<()>) -> Result<()> {
-        outcome.map_err(|error| {
-            let stop = Error::new(error.kind(), error.message());
-            self.verdict.get_or_insert(error);
-            stop
-        })
-    }
-}
-
-#[async_trait]
-impl BlockSink for GroupSink<'_> {
-    async fn buffer(&mut self, room_bytes: usize) -> Result<Buffer> {
-        // A source that never waits would keep the caller from cancelling.
-        tokio::task::yield_now().await;
-        let size_bytes = room_bytes.max(BUFFER_BYTES);
-        let mut bytes = std::mem::take(&mut self.spare);
-        if bytes.len() < size_bytes {
-            bytes = vec![0; size_bytes];
-        }
-        let permit = permit(bytes.len())?;
-        Ok(Buffer::new(bytes, 0, permit))
-    }
-
-    async fn lines(&mut self, buffer: Buffer) -> Result<()> {
-        let outcome = self.read_lines(buffer.filled());
-        self.keep(buffer);
-        self.stop_at(outcome)
-    }
-
-    async fn rows(&mut self, rows: Rows) -> Result<()> {
+    fn read_rows(&mut self, rows: Rows) -> Result<Vec<u8>> {
         let (buffer, marks) = rows.into_parts();
         let mut start = 0;
-        let mut outcome = Ok(());
         for mark in marks {
             // Without its line feed, which is no part of it.
             let row = buffer.filled().get(start..mark.end.saturating_sub(1)).unwrap_or_default();
@@ -241,39 +203,37 @@ impl BlockSink for GroupSink<'_> {
                 continue;
             }
             self.reader.push(row);
-            outcome = self.end_line();
-            if outcome.is_err() {
-                break;
+            self.end_line()?;
+        }
+        Ok(buffer.into_parts().0)
+    }
+
+    fn look_through(&mut self, piece: Piece) -> Result<Option<Vec<u8>>> {
+        match piece {
+            Piece::Lines(buffer) => {
+                self.read_lines(buffer.filled())?;
+                Ok(Some(buffer.into_parts().0))
+            }
+            Piece::Rows(rows) => self.read_rows(rows).map(Some),
+            Piece::RowTooLong => {
+                self.place.line += 1;
+                self.take_broken(BrokenLine { why: Fault::TooLong, is_group: false, id: None })?;
+                Ok(None)
             }
         }
-        self.keep(buffer);
-        self.stop_at(outcome)
     }
 
-    async fn row_too_long(&mut self, _length_bytes: u64) -> Result<()> {
-        self.place.line += 1;
-        self.take_broken(BrokenLine { why: Fault::TooLong, is_group: false, id: None })
+    /// Looks through what was read and gives its memory back.
+    ///
+    /// # Errors
+    /// When reading on makes no sense: [`end_range`](Self::end_range) says why.
+    pub(super) fn take(&mut self, piece: Piece) -> std::result::Result<Option<Vec<u8>>, ()> {
+        self.look_through(piece).map_err(|error| {
+            self.verdict.get_or_insert(error);
+        })
     }
 
-    fn line_limit_bytes(&self) -> usize {
+    pub(super) const fn line_limit_bytes(&self) -> usize {
         self.limit_bytes
     }
-
-    fn at(&mut self, _cursor: Cursor) {}
-}
-
-impl GroupSink<'_> {
-    fn keep(&mut self, buffer: Buffer) {
-        let (bytes, _, _) = buffer.into_parts();
-        if bytes.len() == BUFFER_BYTES {
-            self.spare = bytes;
-        }
-    }
-}
-
-/// A permit of no job: nothing else is buffered while a cohort is resolved, and one buffer of this sink is all there is.
-fn permit(bytes: usize) -> Result<Permit> {
-    Pool::new(bytes)
-        .try_acquire(bytes)
-        .ok_or_else(|| Error::new(ErrorKind::Internal, "a new pool has no room for the buffer that it was made for"))
 }

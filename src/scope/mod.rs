@@ -11,6 +11,7 @@ mod json_push;
 mod json_text;
 mod member;
 mod patient_set;
+mod read_ahead;
 mod report;
 mod resolve;
 #[cfg(test)]

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use super::group_reader::{GROUP_LIMIT_BYTES, GroupReader, MAX_GROUPS};
 use super::group_sink::GroupSink;
 use super::member::Rules;
+use super::read_ahead::read_range;
 use super::{CohortReport, PatientSet};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::{Instant, ResourceType};
 use crate::resource::reference::BaseUrls;
-use crate::source::{Asked, CohortIds, Cursor, Range, Snapshot};
+use crate::source::{Asked, CohortIds, Range, Snapshot};
 
 /// What a Group resolves to.
 #[derive(Clone, Debug)]
@@ -106,7 +107,7 @@ async fn find(sink: &mut GroupSink<'_>, snapshot: &dyn Snapshot, wanted: &BTreeS
 async fn read(sink: &mut GroupSink<'_>, snapshot: &dyn Snapshot, ranges: &[Range]) -> Result<()> {
     for range in ranges {
         sink.begin_range(range);
-        let outcome = snapshot.read(range, &Cursor::start(), sink).await;
+        let outcome = read_range(sink, snapshot, range).await;
         sink.end_range(outcome.map_err(never_an_unknown_group))?;
     }
     Ok(())

@@ -15,7 +15,7 @@ use fhir_export::job::{
 };
 use fhir_export::request::{ExportRequest, JobId, Level};
 use fhir_export::source::Source;
-use fhir_export::source::memory::{MemoryRange, MemorySource};
+use fhir_export::source::memory::{Gate, MemoryRange, MemorySource};
 use futures::stream::BoxStream;
 use object_store::PutPayload;
 use tokio::sync::Notify;
@@ -37,6 +37,12 @@ fn configs() -> Vec<Config> {
         configs.extend([config, split]);
     }
     configs
+}
+
+/// A source that waits in its second range until the gate opens.
+fn stalled_source() -> (MemorySource, Gate) {
+    let gate = Gate::new();
+    (small_job::source_stalled_at("second", 0, &gate), gate)
 }
 
 /// One type a range, and a third one with what isn't understood.
@@ -285,8 +291,7 @@ async fn a_job_that_is_sealed_at_its_nth_call_goes_on_to_the_whole_and_nothing_t
 #[tokio::test]
 async fn one_process_has_a_job_at_a_time_and_a_job_that_is_over_does_not_go_on() {
     let (store, memory) = (MemoryJobStore::new(), small_job::destination());
-    let gate = fhir_export::source::memory::Gate::new();
-    let source = small_job::source_stalled_at("second", 0, &gate);
+    let (source, gate) = stalled_source();
     let exporter = exporter(source, Arc::new(memory.clone()), &store, small_job::config());
     let job = exporter.start(ExportRequest::new(Level::System)).unwrap();
     gate.reached().await;
@@ -345,8 +350,7 @@ async fn a_source_that_has_changed_is_named_and_refused_unless_it_may_have() {
 #[tokio::test]
 async fn a_cancellation_that_another_process_asks_for_is_seen_within_a_second() {
     let (store, memory) = (MemoryJobStore::new(), small_job::destination());
-    let gate = fhir_export::source::memory::Gate::new();
-    let source = small_job::source_stalled_at("second", 0, &gate);
+    let (source, gate) = stalled_source();
     let exporter = exporter(source, Arc::new(memory.clone()), &store, small_job::config());
     let job = exporter.start(ExportRequest::new(Level::System)).unwrap();
     gate.reached().await;
@@ -365,8 +369,7 @@ async fn a_cancellation_that_another_process_asks_for_is_seen_within_a_second() 
 #[tokio::test]
 async fn a_queued_job_is_cancelled_while_it_waits() {
     let (store, memory) = (MemoryJobStore::new(), small_job::destination());
-    let gate = fhir_export::source::memory::Gate::new();
-    let source = small_job::source_stalled_at("second", 0, &gate);
+    let (source, gate) = stalled_source();
     let mut config = small_job::config();
     config.jobs_at_once = std::num::NonZero::new(1);
     let exporter = exporter(source, Arc::new(memory.clone()), &store, config);
@@ -388,8 +391,7 @@ async fn a_queued_job_is_cancelled_while_it_waits() {
 #[tokio::test]
 async fn a_job_that_stands_still_fails_and_says_where() {
     let (store, memory) = (MemoryJobStore::new(), small_job::destination());
-    let gate = fhir_export::source::memory::Gate::new();
-    let source = small_job::source_stalled_at("second", 0, &gate);
+    let (source, _gate) = stalled_source();
     let mut config = small_job::config();
     config.stall_timeout = Some(Duration::from_millis(200));
     let exporter = exporter(source, Arc::new(memory), &store, config);

@@ -10,7 +10,7 @@ use super::figures::counted;
 use super::output::print;
 use super::places::Places;
 use super::screen::Screen;
-use super::state::{State, Store, is_free, named};
+use super::state::{State, Store, named};
 use super::values::{choice, number};
 
 const SECONDS_A_DAY: i64 = 24 * 60 * 60;
@@ -18,10 +18,10 @@ const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 /// Lists the jobs.
 pub(crate) async fn jobs(args: &StateArgs, screen: &Screen) -> Exit {
     let listed = async {
-        let store = State::of(args.folder.state.as_deref()).open()?;
+        let (store, jobs) = State::of(args.folder.state.as_deref()).look().await?;
         let mut text = String::new();
-        for job in store.list().await? {
-            let runs = job.is_unfinished() && !is_free(store.as_ref(), &job.id).await?;
+        for job in jobs {
+            let runs = job.is_unfinished() && store.is_claimed(&job.id).await?;
             text.push_str(&line(&job, runs));
         }
         Ok::<_, fhir_export::Error>(text)
@@ -37,8 +37,8 @@ pub(crate) async fn jobs(args: &StateArgs, screen: &Screen) -> Exit {
 }
 
 fn line(job: &JobRecord, runs: bool) -> String {
-    let places: Option<Places> = serde_json::from_value(job.context.clone()).ok();
-    let (from, to) = places.map_or_else(|| (job.source.clone(), job.manifest_url.clone()), |one| (one.source, one.to));
+    let (from, to) = Places::of_record(job)
+        .map_or_else(|| (job.source.clone(), job.manifest_url.clone()), |one| (one.source, one.to));
     let note = match (runs, job.is_unfinished()) {
         (true, _) => "  runs",
         (false, true) => "  can be resumed",
@@ -60,19 +60,17 @@ fn end(screen: &Screen, text: &str) -> Exit {
 /// Leaves word that a job is to be cancelled.
 pub(crate) async fn cancel(args: &CancelArgs, screen: &Screen) -> Result<Exit, Faults> {
     let mut faults = Faults::default();
-    let ways = [("seal", OnCancel::Seal), ("discard", OnCancel::Discard)];
-    let on_cancel = args.on_cancel.as_deref().map(|text| choice(&mut faults, "--on-cancel", text, &ways));
+    let on_cancel = args.on_cancel.as_deref().map(|text| choice(&mut faults, "--on-cancel", text, &OnCancel::WORDS));
     if !faults.is_empty() {
         return Err(faults);
     }
     let asked = async {
-        let store = State::of(args.folder.state.as_deref()).open()?;
-        let jobs = store.list().await?;
+        let (store, jobs) = State::of(args.folder.state.as_deref()).look().await?;
         let job = match named(&jobs, &args.job) {
             Ok(job) => job,
             Err(why) => return Ok(Err(why)),
         };
-        if is_free(store.as_ref(), &job.id).await? {
+        if !store.is_claimed(&job.id).await? {
             return Ok(Err(format!("no process runs job {}, which is {}", job.id, job.state)));
         }
         store.ask_cancel(&job.id, CancelWish { on_cancel: on_cancel.flatten() }).await?;
@@ -102,12 +100,7 @@ pub(crate) async fn sweep_all(args: &SweepArgs, screen: &Screen) -> Result<Exit,
     if !faults.is_empty() {
         return Err(faults);
     }
-    let opened = async {
-        let store = State::of(args.folder.state.as_deref()).open()?;
-        let jobs = store.list().await?;
-        Ok::<_, fhir_export::Error>((store, jobs))
-    };
-    let (store, jobs) = match opened.await {
+    let (store, jobs) = match State::of(args.folder.state.as_deref()).look().await {
         Ok(opened) => opened,
         Err(error) => {
             screen.failure(&error);
@@ -157,7 +150,7 @@ fn age_days(job: &JobRecord) -> i64 {
 }
 
 async fn one(store: &Store, job: &JobRecord, options: SweepOptions) -> fhir_export::Result<Swept> {
-    let places: Places = serde_json::from_value(job.context.clone()).map_err(|_| {
+    let places = Places::of_record(job).ok_or_else(|| {
         let message = "the job was begun by another program: it isn't known where its objects are";
         fhir_export::Error::new(ErrorKind::InvalidRequest, message).with("job", &job.id)
     })?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fhir_export::destination::open as destination;
+use fhir_export::job::JobRecord;
 use fhir_export::source::Source;
 use fhir_export::source::open::{self as source, Password, whole_uri};
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,11 @@ impl Places {
             checksum: args.checksum.clone(),
             password: Password::of(&args.source),
         }
+    }
+
+    /// Those of a job; `None` if it was begun by a program that keeps something else with its jobs.
+    pub(crate) fn of_record(record: &JobRecord) -> Option<Self> {
+        serde_json::from_value(record.context.clone()).ok()
     }
 
     pub(crate) fn open_source(&self) -> fhir_export::Result<Arc<dyn Source>> {

@@ -114,8 +114,7 @@ fn config(faults: &mut Faults, args: &RunArgs) -> Option<Config> {
     set(&mut config.on_bad, choice(faults, "--on-bad", &behaviour.on_bad, &on_bad));
     let validation = [("full", Validation::Full), ("structure", Validation::Structure)];
     set(&mut config.validation, choice(faults, "--validate", &behaviour.validate, &validation));
-    let on_cancel = [("seal", OnCancel::Seal), ("discard", OnCancel::Discard)];
-    set(&mut config.on_cancel, choice(faults, "--on-cancel", &behaviour.on_cancel, &on_cancel));
+    set(&mut config.on_cancel, choice(faults, "--on-cancel", &behaviour.on_cancel, &OnCancel::WORDS));
     set(&mut config.seal_timeout, seconds(faults, "--seal-timeout", &behaviour.seal_timeout));
     set(&mut config.base_urls, faults.take("--base-url", BaseUrls::new(&args.request.base_urls)));
     set_output(faults, &mut config, &args.output);

@@ -54,12 +54,7 @@ pub(crate) async fn resume(plan: ResumePlan, screen: &Screen) -> Exit {
             return Exit::Failure;
         }
     };
-    let opened = async {
-        let store = plan.state.open()?;
-        let jobs = store.list().await?;
-        Ok::<_, fhir_export::Error>((store, jobs))
-    };
-    let (store, jobs) = match opened.await {
+    let (store, jobs) = match plan.state.look().await {
         Ok(opened) => opened,
         Err(error) => {
             screen.failure(&error);
@@ -107,13 +102,9 @@ async fn one(
     screen: &Screen,
     signals: &mut Signals,
 ) -> Option<Exit> {
-    let places: Places = match serde_json::from_value(record.context.clone()) {
-        Ok(places) => places,
-        Err(_) => {
-            screen
-                .error(&format!("job {} was begun by another program: it isn't known where its source is", record.id));
-            return Some(Exit::Failure);
-        }
+    let Some(places) = Places::of_record(record) else {
+        screen.error(&format!("job {} was begun by another program: it isn't known where its source is", record.id));
+        return Some(Exit::Failure);
     };
     let opened = async {
         let destination = places.open_destination()?;

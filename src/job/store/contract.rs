@@ -56,10 +56,14 @@ async fn one_holds_a_job_at_a_time(store: &dyn JobStore) {
     let record = record("two");
     let claim = store.create(&record).await.unwrap();
     assert!(store.claim(&record.id).await.unwrap().is_none(), "its creator holds it");
+    assert!(store.is_claimed(&record.id).await.unwrap());
     let fence = claim.fence();
     drop(claim);
+    assert!(!store.is_claimed(&record.id).await.unwrap());
     let claim = store.claim(&record.id).await.unwrap().unwrap();
     assert!(claim.fence() > fence && store.claim(&record.id).await.unwrap().is_none());
+    assert!(store.is_claimed(&record.id).await.unwrap());
+    store.update(&claim, &record).await.unwrap();
     store.remove(claim).await.unwrap();
 }
 
@@ -117,6 +121,7 @@ async fn word_of_a_cancel_is_seen_until_it_is_taken_back(store: &dyn JobStore) {
 async fn an_unknown_job_is_said_to_be_so(store: &dyn JobStore) {
     let id = JobId::new("nobody").unwrap();
     assert_eq!(store.get(&id).await.unwrap(), None);
+    assert!(!store.is_claimed(&id).await.unwrap());
     assert!(store.claim(&id).await.unwrap().is_none() && store.entries(&id).await.unwrap().is_empty());
     assert_eq!(store.ask_cancel(&id, CancelWish::default()).await.unwrap_err().kind(), ErrorKind::NotFound);
 }

@@ -87,6 +87,10 @@ impl JobStore for MemoryJobStore {
         Ok(free.map(Job::claim))
     }
 
+    async fn is_claimed(&self, id: &JobId) -> Result<bool> {
+        Ok(self.lock().get(id.as_str()).is_some_and(|job| job.holder.upgrade().is_some()))
+    }
+
     async fn update(&self, claim: &Claim, record: &JobRecord) -> Result<()> {
         self.held(claim, |job| job.record = record.clone())
     }

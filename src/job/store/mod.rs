@@ -68,6 +68,12 @@ pub trait JobStore: fmt::Debug + Send + Sync {
     /// When the store can't be written to.
     async fn claim(&self, id: &JobId) -> Result<Option<Claim>>;
 
+    /// Whether somebody holds a job: a look, which takes nothing from anybody.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    async fn is_claimed(&self, id: &JobId) -> Result<bool>;
+
     /// Replaces the record of a job. When this returns, it survives a power failure, if the store does so at all.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! How journal entries are stored: one JSON object each.
+//! How records, wishes and journal entries are stored: a record and an entry as one JSON object each.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,15 +7,20 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 
+use super::{CancelWish, JobRecord, RECORD_FORMAT};
 use crate::destination::PartId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::ResourceType;
+use crate::job::OnCancel;
 use crate::ledger::{Count, Exclusion, LedgerRow, Mark, Notes, Position};
 use crate::writer::{Content, Crc64, DurablePart, Entry, ObjectName, SequenceReason, WholeObject};
 
 /// No type is called so.
 const ERRORS: &str = "!errors";
 const UNKNOWN: &str = "!unknown";
+
+/// A wish that leaves it to the job's settings what becomes of its objects.
+const AS_SET: &str = "as set";
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -84,6 +89,32 @@ fn is_nothing(count: &(u64, u64)) -> bool {
 
 fn are_zero(notes: &[u64; 4]) -> bool {
     *notes == [0; 4]
+}
+
+/// A record as it is stored.
+pub(super) fn encode_record(record: &JobRecord) -> Result<String> {
+    serde_json::to_string(record)
+        .map_err(|error| Error::new(ErrorKind::Internal, "the record of a job can't be written").caused_by(error))
+}
+
+/// A record that was stored in this format.
+pub(super) fn decode_record(format: u32, text: &str) -> Result<JobRecord> {
+    if format > RECORD_FORMAT {
+        let message = format!("the record of a job is of version {format}, this program knows {RECORD_FORMAT}");
+        return Err(Error::new(ErrorKind::InvalidConfig, message));
+    }
+    serde_json::from_str(text).map_err(|error| super::record::damaged("it can't be read").caused_by(error))
+}
+
+/// A wish as it is stored.
+pub(super) fn encode_wish(wish: CancelWish) -> &'static str {
+    let word = |way| OnCancel::WORDS.iter().find(|(_, known)| *known == way).map(|(word, _)| *word);
+    wish.on_cancel.and_then(word).unwrap_or(AS_SET)
+}
+
+/// A wish that was stored. What this program doesn't know is done as the job's settings say.
+pub(super) fn decode_wish(text: &str) -> CancelWish {
+    CancelWish { on_cancel: OnCancel::WORDS.iter().find(|(word, _)| *word == text).map(|(_, way)| *way) }
 }
 
 /// An entry as it is stored.

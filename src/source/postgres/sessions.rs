@@ -19,6 +19,9 @@ use crate::source::CohortIds;
 /// How long a server is tried that refuses a connection.
 const TRIED_FOR: Duration = Duration::from_secs(20);
 
+/// The server waits at least so long for a snapshot that seems to be forgotten.
+const LEAST_IDLE: Duration = Duration::from_secs(60);
+
 /// Bytes of the cohort that are sent together.
 const SENT_BYTES: usize = 64 << 10;
 
@@ -62,7 +65,7 @@ impl Sessions {
         let keeper = Session::open(address, APPLICATION, ErrorKind::Source).await?;
         let failed = |error| failure.error("the snapshot can't be taken", &error);
         // The server ends it if this process is stopped: an open snapshot keeps a primary from tidying up.
-        let most_idle = settings.snapshot_age.map_or(0, |age| (age + age / 2).as_millis());
+        let most_idle = settings.snapshot_age.map_or(0, |age| (age + age / 2).max(LEAST_IDLE).as_millis());
         let set = format!(
             "SET TimeZone = 'UTC'; SET idle_in_transaction_session_timeout = {most_idle}; SET statement_timeout = {}; \
              SET lock_timeout = '30s'",

@@ -9,8 +9,8 @@ use fhir_export::writer::Entry;
 
 use super::server::{Database, Server};
 
-async fn open(database: &Database, options: &str) -> PostgresJobStore {
-    PostgresJobStore::open(&format!("{}?{options}", database.url), None).await.unwrap()
+fn open(database: &Database, options: &str) -> PostgresJobStore {
+    PostgresJobStore::open(&format!("{}?{options}", database.url), None).unwrap()
 }
 
 fn entry(name: &str) -> Entry {
@@ -31,13 +31,18 @@ async fn claim(store: &PostgresJobStore, job: &fhir_export::request::JobId) -> C
 #[tokio::test]
 async fn it_keeps_the_contract() {
     let database = Database::new().await;
-    contract::check(&open(&database, "").await).await;
+    contract::check(&open(&database, "")).await;
 }
 
 #[tokio::test]
 async fn servers_that_start_together_share_one_store() {
     let database = Database::new().await;
-    let stores = futures::future::join_all((0..4).map(|_| open(&database, ""))).await;
+    let url = &database.url;
+    let stores: Vec<PostgresJobStore> = std::thread::scope(|scope| {
+        let open = || PostgresJobStore::open(url, None).unwrap();
+        let opening: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+        opening.into_iter().map(|opening| opening.join().unwrap()).collect()
+    });
     let record = contract::record("one");
     let claims = futures::future::join_all(stores.iter().map(|store| store.create(&record))).await;
     let (held, refused): (Vec<_>, Vec<_>) = claims.into_iter().partition(Result::is_ok);
@@ -64,7 +69,7 @@ async fn servers_that_start_together_share_one_store() {
 #[tokio::test]
 async fn a_claim_is_renewed_for_as_long_as_it_is_held() {
     let database = Database::new().await;
-    let (first, second) = (open(&database, "lease_seconds=1").await, open(&database, "lease_seconds=1").await);
+    let (first, second) = (open(&database, "lease_seconds=1"), open(&database, "lease_seconds=1"));
     let record = contract::record("one");
     let held = first.create(&record).await.unwrap();
     for number in 0..30 {
@@ -81,12 +86,12 @@ async fn a_claim_is_renewed_for_as_long_as_it_is_held() {
 #[tokio::test]
 async fn who_does_not_renew_is_fenced_off_and_knows_it_before_others_can_claim_the_job() {
     let database = Database::new().await;
-    let second = open(&database, "lease_seconds=2").await;
+    let second = open(&database, "lease_seconds=2");
     let record = contract::record("one");
     // A server whose connection is cut and can't be made again.
     let gone = Server::start("max_connections = 20\nsynchronous_commit = on");
     let other = Database::on(&gone.url("postgres")).await;
-    let first = open(&other, "lease_seconds=2").await;
+    let first = open(&other, "lease_seconds=2");
     let held = first.create(&record).await.unwrap();
     let lease = held.lease().unwrap().clone();
     let begun = std::time::Instant::now();
@@ -96,7 +101,7 @@ async fn who_does_not_renew_is_fenced_off_and_knows_it_before_others_can_claim_t
     assert!(known_after < Duration::from_secs(2), "{known_after:?}");
     assert!(first.append(&held, entry("late")).await.is_err());
     gone.start_again();
-    let third = open(&other, "lease_seconds=2").await;
+    let third = open(&other, "lease_seconds=2");
     let taken = claim(&third, &record.id).await;
     assert_eq!(taken.fence(), 2);
     let late = first.append(&held, entry("late")).await.unwrap_err();
@@ -109,7 +114,7 @@ async fn who_does_not_renew_is_fenced_off_and_knows_it_before_others_can_claim_t
 async fn a_database_that_restarts_loses_no_entry_and_none_is_in_twice() {
     let server = Server::start("max_connections = 20\nfsync = on\nsynchronous_commit = on");
     let database = Database::on(&server.url("postgres")).await;
-    let store = open(&database, "").await;
+    let store = open(&database, "");
     let record = contract::record("one");
     let claim = store.create(&record).await.unwrap();
     let writing = async {
@@ -143,12 +148,12 @@ async fn a_wrong_password_is_said_to_be_wrong_and_is_not_said() {
         .await
         .unwrap();
     let url = |password: &str| database.url.replace("postgres@", &format!("with_password{password}@"));
-    let error = PostgresJobStore::open(&url(":wrong-one"), None).await.unwrap_err();
+    let error = PostgresJobStore::open(&url(":wrong-one"), None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
     let text = format!("{error:#} {error:?}");
     assert!(text.contains("password authentication failed") && !text.contains("wrong-one"), "{text}");
-    let store = PostgresJobStore::open(&url(""), Some("right-one")).await.unwrap();
+    let store = PostgresJobStore::open(&url(""), Some("right-one")).unwrap();
     let text = format!("{store:?}");
     assert!(text.contains("with_password@") && !text.contains("right-one"), "{text}");
-    PostgresJobStore::open(&url(":right-one"), Some("wrong-one")).await.unwrap();
+    PostgresJobStore::open(&url(":right-one"), Some("wrong-one")).unwrap();
 }

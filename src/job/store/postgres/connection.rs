@@ -109,26 +109,15 @@ impl Connection {
         self.inner.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Makes the tables, or checks them.
-    pub(super) async fn prepare(&self) -> Result<()> {
-        let version = self.run("the tables of the job store can't be made", |session| async move {
-            let is_there: bool =
-                session.query_one("SELECT to_regclass('fhir_export.jobs_version') IS NOT NULL", &[]).await?.get(0);
-            if !is_there {
-                session.batch_execute(TABLES).await?;
-            }
-            Ok(session
-                .query_one("SELECT max(version) FROM fhir_export.jobs_version", &[])
-                .await?
-                .get::<_, Option<i64>>(0))
-        });
-        match version.await? {
-            Some(version) if version > TABLES_VERSION => {
-                let message = format!("the job store is of version {version}, this program knows {TABLES_VERSION}");
-                Err(self.inner.failure.own(ErrorKind::InvalidConfig, message))
-            }
-            _ => Ok(()),
-        }
+    /// Makes the tables, or checks them. Blocks.
+    pub(super) fn prepare(&self) -> Result<()> {
+        let inner = Arc::clone(&self.inner);
+        let (done, answer) = std::sync::mpsc::channel();
+        drop(self.inner.spawn(async move {
+            // Nobody may wait for it any more.
+            drop(done.send(inner.prepare().await));
+        }));
+        answer.recv().unwrap_or_else(|_| Err(thread_gone()))
     }
 
     /// Runs work, again if the connection is lost over it. It must come to the same if it is done twice.
@@ -169,11 +158,30 @@ impl Connection {
     {
         let inner = Arc::clone(&self.inner);
         let running = self.inner.spawn(async move { inner.run(what, tried_for, work).await });
-        running.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "the thread of the job store has ended")))
+        running.await.unwrap_or_else(|_| Err(thread_gone()))
     }
 }
 
 impl Inner {
+    async fn prepare(&self) -> Result<()> {
+        let version = self.run("the tables of the job store can't be made", Duration::ZERO, |session| async move {
+            let is_there: bool =
+                session.query_one("SELECT to_regclass('fhir_export.jobs_version') IS NOT NULL", &[]).await?.get(0);
+            if !is_there {
+                session.batch_execute(TABLES).await?;
+            }
+            let version = session.query_one("SELECT max(version) FROM fhir_export.jobs_version", &[]).await?;
+            Ok(version.get::<_, Option<i64>>(0))
+        });
+        match version.await? {
+            Some(version) if version > TABLES_VERSION => {
+                let message = format!("the job store is of version {version}, this program knows {TABLES_VERSION}");
+                Err(self.failure.own(ErrorKind::InvalidConfig, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Runs a future on the thread.
     pub(super) fn spawn<T: Send + 'static>(
         &self,
@@ -261,4 +269,8 @@ impl Drop for Connection {
             drop(thread.join());
         }
     }
+}
+
+fn thread_gone() -> Error {
+    Error::new(ErrorKind::Internal, "the thread of the job store has ended")
 }

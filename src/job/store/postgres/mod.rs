@@ -44,13 +44,14 @@ pub struct PostgresJobStore(Arc<Connection>);
 
 impl PostgresJobStore {
     /// Opens the store of a database, and makes its tables if they aren't there: `postgres://user@host:port/database`.
+    /// Blocks.
     ///
     /// A password that isn't in the URI is taken from `password`. `lease_seconds=…` in the URI says how long a claim
     /// stands that isn't renewed, 60 if it doesn't; every server of one database must have the same.
     ///
     /// # Errors
     /// When the URI is none, the database can't be reached or refuses, or its tables are of a newer version.
-    pub async fn open(uri: &str, password: Option<&str>) -> Result<Self> {
+    pub fn open(uri: &str, password: Option<&str>) -> Result<Self> {
         let address = Address::parse(uri, &[LEASE_OPTION], password)?;
         let lease = match address.option(LEASE_OPTION) {
             None => LEASE,
@@ -64,7 +65,7 @@ impl PostgresJobStore {
             }
         };
         let connection = Arc::new(Connection::new(address, lease)?);
-        connection.prepare().await?;
+        connection.prepare()?;
         Ok(Self(connection))
     }
 
@@ -172,6 +173,21 @@ impl JobStore for PostgresJobStore {
             }
         });
         Ok(fence.await?.map(|fence| self.0.claim(id, fence.unsigned_abs(), &asking)))
+    }
+
+    async fn is_claimed(&self, id: &JobId) -> Result<bool> {
+        let (id, given_up) = (id.to_string(), self.0.given_up(id));
+        self.0
+            .run("a job can't be read", move |session| {
+                let id = id.clone();
+                async move {
+                    let select = "SELECT count(*) FROM fhir_export.jobs
+                                  WHERE id = $1 AND lease_until > clock_timestamp() AND fence <> $2";
+                    let held = session.query_typed_one(select, &[(&id, Type::TEXT), (&given_up, Type::INT8)]).await?;
+                    Ok(held.get::<_, i64>(0) > 0)
+                }
+            })
+            .await
     }
 
     async fn update(&self, claim: &Claim, record: &JobRecord) -> Result<()> {

@@ -11,7 +11,8 @@
 //! A job is claimed with an operating system lock on a file of its own beside the database, which ends with its process
 //! however that ends. Network file systems that don't keep such locks are no place for it.
 
-use std::fs::{File, TryLockError};
+mod locks;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -20,10 +21,9 @@ use async_trait::async_trait;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
-use super::record::damaged;
+use self::locks::Locks;
 use super::{CancelWish, Claim, JobRecord, JobStore, RECORD_FORMAT, fenced, unknown, wire};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::OnCancel;
 use crate::request::JobId;
 use crate::writer::Entry;
 
@@ -59,6 +59,7 @@ CREATE TABLE entries (
 #[derive(Clone, Debug)]
 pub struct SqliteJobStore {
     folder: Arc<Path>,
+    locks: Locks,
     commands: mpsc::SyncSender<Command>,
 }
 
@@ -74,7 +75,8 @@ impl SqliteJobStore {
     /// When the folder can't be made or written to, or the file is damaged, of a newer version, or no store of jobs.
     pub fn open(folder: &Path) -> Result<Self> {
         make_private(folder)?;
-        make_private(&folder.join(LOCKS))?;
+        let locks = folder.join(LOCKS);
+        make_private(&locks)?;
         let path = folder.join(FILE);
         let mut connection = Connection::open(&path).map_err(|error| failed(&path, error))?;
         prepare(&mut connection, &path)?;
@@ -83,7 +85,7 @@ impl SqliteJobStore {
             .name("fhir-export-journal".to_owned())
             .spawn(move || serve(connection, &path, &waiting))
             .map_err(|error| Error::io("the thread of the job store can't be started", error))?;
-        Ok(Self { folder: folder.into(), commands })
+        Ok(Self { folder: folder.into(), locks: Locks::new(&locks), commands })
     }
 
     /// The folder.
@@ -142,29 +144,14 @@ impl SqliteJobStore {
         });
         if held.await? { Ok(()) } else { Err(fenced(claim.job())) }
     }
-
-    /// Takes the lock of a job, if nobody has it.
-    async fn lock(&self, id: &JobId) -> Result<Option<File>> {
-        let path = self.folder.join(LOCKS).join(format!("{}.lock", file_name(id)));
-        let locked = tokio::task::spawn_blocking(move || {
-            let failed = |error| Error::io(format!("the lock file {} can't be used", path.display()), error);
-            let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-            match file.try_lock() {
-                Ok(()) => Ok(Some(file)),
-                Err(TryLockError::WouldBlock) => Ok(None),
-                Err(TryLockError::Error(error)) => Err(failed(error)),
-            }
-        });
-        locked.await.map_err(|_| thread_gone())?
-    }
 }
 
 #[async_trait]
 impl JobStore for SqliteJobStore {
     async fn create(&self, record: &JobRecord) -> Result<Claim> {
         let exists = || Error::new(ErrorKind::AlreadyExists, "there is a job of this id").with("job", &record.id);
-        let Some(lock) = self.lock(&record.id).await? else { return Err(exists()) };
-        let (id, submitted, text) = (record.id.to_string(), record.submitted.clone(), text_of(record)?);
+        let Some(lock) = self.locks.take(&record.id).await? else { return Err(exists()) };
+        let (id, submitted, text) = (record.id.to_string(), record.submitted.clone(), wire::encode_record(record)?);
         let inserted = self.run(move |connection| {
             synced(connection, |transaction| {
                 transaction.execute(
@@ -185,7 +172,7 @@ impl JobStore for SqliteJobStore {
             let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
             connection.query_row("SELECT format, record FROM jobs WHERE id = ?1", [id], row).optional()
         });
-        found.await?.map(|(format, text): (u32, String)| record_of(format, &text)).transpose()
+        found.await?.map(|(format, text): (u32, String)| wire::decode_record(format, &text)).transpose()
     }
 
     async fn list(&self) -> Result<Vec<JobRecord>> {
@@ -194,11 +181,11 @@ impl JobStore for SqliteJobStore {
             let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
             rows.collect::<Result<Vec<(u32, String)>, _>>()
         });
-        found.await?.iter().map(|(format, text)| record_of(*format, text)).collect()
+        found.await?.iter().map(|(format, text)| wire::decode_record(*format, text)).collect()
     }
 
     async fn claim(&self, id: &JobId) -> Result<Option<Claim>> {
-        let Some(lock) = self.lock(id).await? else { return Ok(None) };
+        let Some(lock) = self.locks.take(id).await? else { return Ok(None) };
         let text = id.to_string();
         let fence = self.run(move |connection| {
             synced(connection, |transaction| {
@@ -209,8 +196,12 @@ impl JobStore for SqliteJobStore {
         Ok(fence.await?.map(|fence| Claim::new(id.clone(), fence, Arc::new(lock))))
     }
 
+    async fn is_claimed(&self, id: &JobId) -> Result<bool> {
+        self.locks.is_held(id).await
+    }
+
     async fn update(&self, claim: &Claim, record: &JobRecord) -> Result<()> {
-        let text = text_of(record)?;
+        let text = wire::encode_record(record)?;
         self.write(claim, move |transaction, id| {
             transaction.execute("UPDATE jobs SET record = ?2 WHERE id = ?1", params![id, text]).map(drop)
         })
@@ -244,22 +235,12 @@ impl JobStore for SqliteJobStore {
         if fence != claim.fence() {
             return Err(fenced(claim.job()));
         }
-        Ok(cancel.map(|text| CancelWish {
-            on_cancel: match text.as_str() {
-                "seal" => Some(OnCancel::Seal),
-                "discard" => Some(OnCancel::Discard),
-                _ => None,
-            },
-        }))
+        Ok(cancel.map(|text| wire::decode_wish(&text)))
     }
 
     async fn ask_cancel(&self, id: &JobId, wish: CancelWish) -> Result<()> {
         let text = id.to_string();
-        let wish = match wish.on_cancel {
-            None => "as set",
-            Some(OnCancel::Seal) => "seal",
-            Some(OnCancel::Discard) => "discard",
-        };
+        let wish = wire::encode_wish(wish);
         let updated = self.run(move |connection| {
             synced(connection, |transaction| {
                 transaction.execute("UPDATE jobs SET cancel = ?2 WHERE id = ?1", params![text, wish])
@@ -281,11 +262,7 @@ impl JobStore for SqliteJobStore {
             transaction.execute("DELETE FROM jobs WHERE id = ?1", [id]).map(drop)
         })
         .await?;
-        // Whoever opens it again finds no job, whichever file he has the lock of.
-        let path = self.folder.join(LOCKS).join(format!("{}.lock", file_name(claim.job())));
-        if let Err(error) = std::fs::remove_file(&path) {
-            tracing::debug!(path = %path.display(), %error, "a lock file is left");
-        }
+        self.locks.remove(claim.job());
         Ok(())
     }
 }
@@ -423,19 +400,6 @@ fn fence_of(transaction: &Transaction<'_>, id: &str) -> Result<Option<u64>, rusq
     transaction.query_row("SELECT fence FROM jobs WHERE id = ?1", [id], |row| row.get(0)).optional()
 }
 
-fn text_of(record: &JobRecord) -> Result<String> {
-    serde_json::to_string(record)
-        .map_err(|error| Error::new(ErrorKind::Internal, "the record of a job can't be written").caused_by(error))
-}
-
-fn record_of(format: u32, text: &str) -> Result<JobRecord> {
-    if format > RECORD_FORMAT {
-        let message = format!("the record of a job is of version {format}, this program knows {RECORD_FORMAT}");
-        return Err(Error::new(ErrorKind::InvalidConfig, message));
-    }
-    serde_json::from_str(text).map_err(|error| damaged("it can't be read").caused_by(error))
-}
-
 /// Makes a folder that only its owner looks into, if it isn't there.
 fn make_private(folder: &Path) -> Result<()> {
     let mut builder = std::fs::DirBuilder::new();
@@ -445,15 +409,6 @@ fn make_private(folder: &Path) -> Result<()> {
     builder
         .create(folder)
         .map_err(|error| Error::io(format!("the state folder {} can't be made", folder.display()), error))
-}
-
-/// A job's id as the name of a file: ids may have almost any character.
-fn file_name(id: &JobId) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    id.as_str()
-        .bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02x}") })
-        .collect()
 }
 
 fn failed(path: &Path, error: rusqlite::Error) -> Error {
@@ -488,6 +443,7 @@ fn thread_gone() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::OnCancel;
     use crate::job::store::contract;
 
     fn store() -> (tempfile::TempDir, SqliteJobStore) {
@@ -565,11 +521,5 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         let error = SqliteJobStore::open(&folder).unwrap_err();
         assert!(error.message().contains("damaged") && error.to_string().contains(FILE), "{error}");
-    }
-
-    #[test]
-    fn an_id_is_a_file_name_whatever_it_holds() {
-        assert_eq!(file_name(&JobId::new("ab_1-c").unwrap()), "ab_1-c");
-        assert_eq!(file_name(&JobId::new("../x").unwrap()), "%2e%2e%2fx");
     }
 }

@@ -71,6 +71,7 @@
 //! | feature | what it adds |
 //! | --- | --- |
 //! | `sqlite` | stores in SQLite files: of jobs, so that they survive a crash, and of resources, as a source |
+//! | `postgres` | PostgreSQL as a source, and a store of jobs that several servers share |
 //! | `s3` | Amazon S3 and compatible stores |
 //! | `gcs` | Google Cloud Storage |
 //! | `azure` | Azure Blob Storage |
@@ -96,6 +97,8 @@ pub mod job;
 pub mod ledger;
 mod location;
 pub mod metrics;
+#[cfg(feature = "postgres")]
+mod postgres;
 pub mod request;
 pub mod resource;
 pub mod scope;

@@ -47,7 +47,8 @@ pub(crate) fn path_behind_scheme(uri: &str) -> Result<PathBuf> {
     Ok(path.into())
 }
 
-/// A path or URI as it would be typed in any working directory, without `/` at its end; what is neither stays as it is.
+/// A path or URI as it would be typed in any working directory, without `/` at its end and without a password; what is
+/// neither stays as it is.
 #[must_use]
 pub fn whole_uri(uri: &str) -> String {
     if scheme(uri).is_some_and(|(scheme, _)| scheme == "sqlite")
@@ -59,13 +60,65 @@ pub fn whole_uri(uri: &str) -> String {
     let trimmed = uri.trim_end_matches('/');
     let uri = if trimmed.is_empty() { uri } else { trimmed };
     let path = (scheme(uri).is_none() && !uri.is_empty()).then(|| std::path::absolute(uri).ok()).flatten();
-    path.and_then(|path| path.to_str().map(str::to_owned)).unwrap_or_else(|| uri.to_owned())
+    path.and_then(|path| path.to_str().map(str::to_owned)).unwrap_or_else(|| without_password(uri))
+}
+
+/// A password on its way to a server. It isn't shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Password(Option<String>);
+
+impl Password {
+    /// The password of a URI, if it has one.
+    #[must_use]
+    pub fn of(uri: &str) -> Self {
+        let is_there = without_password(uri) != uri;
+        Self(is_there.then(|| uri.to_owned()))
+    }
+
+    /// The URI that it came with, or else this one without.
+    #[must_use]
+    pub fn uri<'u>(&'u self, uri: &'u str) -> &'u str {
+        self.0.as_deref().unwrap_or(uri)
+    }
+}
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Password(…)" } else { "Password(none)" })
+    }
+}
+
+/// A URI without the password that is in it.
+#[must_use]
+pub fn without_password(uri: &str) -> String {
+    let Some((scheme, _)) = scheme(uri) else { return uri.to_owned() };
+    let is_database = scheme.starts_with("postgres");
+    let cut = without_user_password(uri, is_database);
+    let Some((place, query)) = cut.split_once('?').filter(|_| is_database) else { return cut };
+    let is_secret = |pair: &&str| {
+        let name = pair.split_once('=').map_or(*pair, |(name, _)| name).to_ascii_lowercase();
+        name == "password" || name == "sslpassword"
+    };
+    let query: Vec<&str> = query.split('&').filter(|pair| !is_secret(pair)).collect();
+    if query.is_empty() { place.to_owned() } else { format!("{place}?{}", query.join("&")) }
+}
+
+/// What stands between the user's name and the `@`, left out. A database's password may hold anything, unquoted.
+fn without_user_password(uri: &str, is_database: bool) -> String {
+    let Some((scheme, rest)) = uri.split_once("//") else { return uri.to_owned() };
+    let ends: &[char] = if is_database { &['?'] } else { &['/', '?'] };
+    let authority = rest.split(ends).next().unwrap_or(rest);
+    let authority = if is_database && !authority.contains('@') { rest } else { authority };
+    let Some(at) = authority.rfind('@') else { return uri.to_owned() };
+    let (user, behind) = rest.split_at(at);
+    let user = user.split_once(':').map_or(user, |(user, _)| user);
+    format!("{scheme}//{user}{behind}")
 }
 
 /// The refusal of a scheme; `accepted` says what may stand in its place.
 pub(crate) fn unknown_scheme(text: &str, scheme: &str, accepted: &str) -> Error {
     let message = format!("the scheme {:?} is unknown; use {accepted}", excerpt(scheme));
-    Error::new(ErrorKind::InvalidRequest, message).with("uri", excerpt(text))
+    Error::new(ErrorKind::InvalidRequest, message).with("uri", excerpt(&without_password(text)))
 }
 
 /// The beginning of a text from outside.
@@ -135,6 +188,24 @@ mod tests {
             assert_eq!(whole_uri(uri), uri);
         }
         assert_eq!(whole_uri("s3://bucket/in/"), "s3://bucket/in");
+    }
+
+    #[test]
+    fn a_password_is_not_part_of_a_place() {
+        for (typed, kept) in [
+            ("postgres://u:p@h/d", "postgres://u@h/d"),
+            ("postgres://u:p%40:@h:1/d?sslmode=require", "postgres://u@h:1/d?sslmode=require"),
+            ("postgres://u:p@ss@h/d", "postgres://u@h/d"),
+            ("postgres://h/d?password=p&sslmode=require&PASSWORD=q", "postgres://h/d?sslmode=require"),
+            ("postgres:///d?password=p", "postgres:///d"),
+            ("postgres://u@h/d?host=/run/x", "postgres://u@h/d?host=/run/x"),
+            ("postgres://u:p?/x@h/d", "postgres://u@h/d"),
+            ("https://u:p@h/a:b@c", "https://u@h/a:b@c"),
+            ("s3://bucket/a:x@b:c?password=q", "s3://bucket/a:x@b:c?password=q"),
+        ] {
+            assert_eq!(without_password(typed), kept);
+            assert_eq!(whole_uri(typed), kept);
+        }
     }
 
     #[test]

@@ -21,6 +21,12 @@ use crate::writer::WaitsFor;
 /// further ahead, into memory that has left the cache when it is scanned.
 const WAITING_PIECES_A_THREAD: usize = 2;
 
+/// Pieces of one range that may wait at most.
+const MOST_WAITING_PIECES: usize = 256;
+
+/// Ranges that are read side by side at most, whatever the source says.
+const MOST_SIDE_BY_SIDE: usize = 64;
+
 /// The ranges of a job and those that are being read.
 #[derive(Debug)]
 pub(super) struct Ranges {
@@ -83,7 +89,7 @@ impl Ranges {
             self.intake.head.send_replace(index as u64);
             let Some(name) = self.ranges.get(index).map(|range| range.name.clone()) else { break };
             reporter.begin_range(&name);
-            self.start_up_to(index + self.read_ahead);
+            self.start_up_to(index + self.side_by_side().unwrap_or(self.read_ahead));
             let name = Arc::from(name);
             let read_from = self.read_from(index);
             self.intake.activity.begin_range(&name);
@@ -96,6 +102,23 @@ impl Ranges {
             reporter.end_range();
         }
         Ok(())
+    }
+
+    /// How many ranges the source wants to be read side by side, if it says so.
+    fn side_by_side(&self) -> Option<usize> {
+        self.snapshot.side_by_side().map(|ranges| ranges.clamp(1, MOST_SIDE_BY_SIDE))
+    }
+
+    /// Pieces of a range that may wait. Of a source that is read side by side it is the whole range, else one would wait for
+    /// the other; memory sets the bound then, and what is read ahead is given up when it is lacking.
+    fn waiting_pieces(&self, range: &Range) -> usize {
+        let pieces = 2 + WAITING_PIECES_A_THREAD * self.intake.cpu.threads();
+        let whole = range.size_bytes.unwrap_or(0) / self.intake.block_bytes.max(1) as u64;
+        match self.snapshot.side_by_side() {
+            Some(_) => pieces
+                .max(usize::try_from(whole * 2).map_or(MOST_WAITING_PIECES, |whole| whole.min(MOST_WAITING_PIECES))),
+            None => pieces,
+        }
     }
 
     fn read_from(&self, index: usize) -> ReadFrom {
@@ -240,7 +263,7 @@ impl Ranges {
                 (Cursor::new(&position.cursor), position.place.saturating_sub(position.rows_after))
             }
         };
-        let (out, pieces) = mpsc::channel(2 + WAITING_PIECES_A_THREAD * self.intake.cpu.threads());
+        let (out, pieces) = mpsc::channel(self.waiting_pieces(&range));
         let (end, ended) = tokio::sync::oneshot::channel();
         let sink = RangeSink::new(Arc::clone(&self.intake), index as u64, rows_before, out);
         let (snapshot, halt) = (Arc::clone(&self.snapshot), self.intake.halt.clone());

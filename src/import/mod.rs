@@ -11,16 +11,20 @@
 mod batch;
 mod load;
 pub mod open;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod report;
 mod sink;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod version;
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
-pub use batch::{Batch, Link, Row, Stamp};
+pub use batch::{Batch, Link, Row, RowHandle, Stamp};
 pub use load::{Loading, load};
 pub use report::{Event, FileProgress, LoadReport, Refused, Totals};
 

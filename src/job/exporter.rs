@@ -247,6 +247,10 @@ impl Exporter {
         Ok(self.spawn(job, shared))
     }
 
+    pub(super) const fn store(&self) -> Option<&Arc<dyn JobStore>> {
+        self.store.as_ref()
+    }
+
     fn store_and_destination(&self) -> Result<(Arc<dyn JobStore>, Arc<dyn Destination>)> {
         let lacks = |what| Error::new(ErrorKind::InvalidConfig, format!("the exporter has no {what}"));
         let store = self.store.clone().ok_or_else(|| lacks("job store"))?;

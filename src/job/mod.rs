@@ -28,10 +28,12 @@ mod conclude;
 mod config;
 mod exporter;
 mod handle;
+mod leased;
 mod manifest;
 mod meter;
 mod opening;
 mod recorder;
+mod recovery;
 mod report;
 mod resume;
 mod run;
@@ -50,6 +52,8 @@ pub use manifest::{CountEntry, FORMAT_VERSION, FileExtension, LedgerEntry, Manif
 pub use report::JobReport;
 pub use run::ResumeOptions;
 pub use state::JobState;
+#[cfg(feature = "postgres")]
+pub use store::PostgresJobStore;
 #[cfg(feature = "sqlite")]
 pub use store::SqliteJobStore;
 pub use store::{CancelWish, JobRecord, JobStore, MemoryJobStore};

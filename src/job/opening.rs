@@ -215,7 +215,8 @@ fn compare(
 ) -> Compared {
     let mut compared = Compared { ranges: Vec::new(), missing: Vec::new(), changes: Vec::new() };
     for (index, (name, version)) in recorded.iter().enumerate() {
-        let Some(range) = plan.ranges.iter().find(|range| range.name == *name) else {
+        let found = plan.ranges.iter().find(|range| range.name == *name).cloned();
+        let Some(range) = found.or_else(|| snapshot.range(name)) else {
             compared.missing.push(index);
             // A range of a database may be gone with its last row.
             if !is_bounded {
@@ -224,7 +225,7 @@ fn compare(
             compared.ranges.push(Range::new(name.clone()));
             continue;
         };
-        let now = snapshot.version(range);
+        let now = snapshot.version(&range);
         let is_unknown = version.is_none() && now.is_none() && !is_same;
         if !is_bounded && (now != *version || is_unknown) {
             compared.changes.push(if is_unknown {
@@ -233,7 +234,7 @@ fn compare(
                 format!("{name} isn't what it was")
             });
         }
-        compared.ranges.push(range.clone());
+        compared.ranges.push(range);
     }
     compared
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 
-use super::store::{CancelWish, Claim, JobRecord, JobStore};
+use super::store::{CancelWish, Claim, JobRecord, JobStore, Lease};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics;
@@ -37,6 +37,11 @@ impl Recorder {
     fn claim(&self) -> Result<Arc<Claim>> {
         let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner).clone();
         claim.ok_or_else(|| Error::new(ErrorKind::Fenced, "the job is no longer ours").with("job", &self.job))
+    }
+
+    /// The lease of the claim, if it has one.
+    pub(super) fn lease(&self) -> Option<Lease> {
+        self.claim().ok().and_then(|claim| claim.lease().cloned())
     }
 
     pub(super) fn record(&self) -> JobRecord {

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::config::Config;
 use super::handle::Shared;
+use super::leased::Leased;
 use super::opening::Opened;
 use super::recorder::Recorder;
 use super::report::JobReport;
@@ -95,9 +96,13 @@ impl Drop for Job {
 
 impl Job {
     /// Runs the job to its end.
-    pub(super) async fn run(self) -> JobReport {
+    pub(super) async fn run(mut self) -> JobReport {
         tracing::info!(source = self.source.name(), resumes = self.resume.is_some(), "the job begins");
-        let report = match self.record().await {
+        let recorded = self.record().await;
+        if let Some(lease) = self.recorder.get().and_then(|recorder| recorder.lease()) {
+            self.destination = Arc::new(Leased::new(Arc::clone(&self.destination), lease));
+        }
+        let report = match recorded {
             Ok(()) => {
                 let guarded = async {
                     tokio::select! {

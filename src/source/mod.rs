@@ -14,6 +14,8 @@ mod deletion;
 pub mod memory;
 pub mod ndjson;
 pub mod open;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod range;
 mod row_writer;
 #[cfg(feature = "sqlite")]
@@ -32,6 +34,8 @@ pub use cursor::Cursor;
 pub use deletion::{DeletionSink, Tombstone};
 pub use memory::MemorySource;
 pub use ndjson::NdjsonSource;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresSource;
 pub use range::Range;
 pub use row_writer::RowWriter;
 #[cfg(feature = "sqlite")]
@@ -122,6 +126,21 @@ pub trait Snapshot: fmt::Debug + Send + Sync {
     async fn deleted(&self, asked: &Asked, sink: &mut dyn DeletionSink) -> Result<()> {
         let _ = (asked, sink);
         Ok(())
+    }
+
+    /// The range of this name, which an earlier plan had for the same request, if it can still be read.
+    ///
+    /// A job that goes on time-bounded asks for ranges that the plan of the new snapshot doesn't have: a source that cuts
+    /// types by what is in them cuts them in other places when there is more. What it finds no more is taken for empty.
+    fn range(&self, name: &str) -> Option<Range> {
+        let _ = name;
+        None
+    }
+
+    /// How many ranges may be read side by side just now, each of which is kept whole in memory while others are before
+    /// it; `None` (the default): as many as the job likes, a few blocks of each.
+    fn side_by_side(&self) -> Option<usize> {
+        None
     }
 
     /// Reads one range from a cursor to its end into the sink.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{NdjsonSource, Source};
 use crate::error::Result;
-pub use crate::location::whole_uri;
 use crate::location::{Location, unknown_scheme};
+pub use crate::location::{Password, whole_uri, without_password};
 
 /// What a URI doesn't say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,9 +20,12 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
     /// Whether no file name is trusted: see [`NdjsonSource::scan_all`].
     pub scan_all: bool,
+    /// The password of a database that the URI may lack; without it `PGPASSWORD` is taken from the environment.
+    pub password: Password,
 }
 
-/// Opens a source: a folder or file of NDJSON, `file:///folder`, `s3://bucket/prefix`, `sqlite:store.db`.
+/// Opens a source: a folder or file of NDJSON, `file:///folder`, `s3://bucket/prefix`, `sqlite:store.db`,
+/// `postgres://user@host/database`.
 ///
 /// Credentials come from the usual environment variables. Nothing is read, and no request is sent.
 ///
@@ -33,8 +36,11 @@ pub fn from_uri(uri: &str, settings: &Settings) -> Result<Arc<dyn Source>> {
         Location::Path(path) => return Ok(Arc::new(from_path(&path, settings))),
         Location::Uri { scheme } if scheme == "s3" => s3(uri, settings)?,
         Location::Uri { scheme } if scheme == "sqlite" => return sqlite(uri),
+        Location::Uri { scheme } if ["postgres", "postgresql"].contains(&scheme.as_str()) => {
+            return postgres(uri, &settings.password);
+        }
         Location::Uri { scheme } => {
-            return Err(unknown_scheme(uri, &scheme, "a folder or file, file:, s3: or sqlite:"));
+            return Err(unknown_scheme(uri, &scheme, "a folder or file, file:, s3:, sqlite: or postgres:"));
         }
     };
     Ok(Arc::new(source.scan_all(settings.scan_all)))
@@ -52,6 +58,21 @@ fn sqlite(uri: &str) -> Result<Arc<dyn Source>> {
 
     let message = "this build can't read there: it was built without the feature sqlite";
     Err(Error::new(ErrorKind::InvalidConfig, message).with("source", excerpt(uri)))
+}
+
+#[cfg(feature = "postgres")]
+fn postgres(uri: &str, password: &Password) -> Result<Arc<dyn Source>> {
+    let from_environment = std::env::var("PGPASSWORD").ok();
+    Ok(Arc::new(super::PostgresSource::new(password.uri(uri), from_environment.as_deref())?))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn postgres(uri: &str, _: &Password) -> Result<Arc<dyn Source>> {
+    use crate::error::{Error, ErrorKind};
+    use crate::location::excerpt;
+
+    let message = "this build can't read there: it was built without the feature postgres";
+    Err(Error::new(ErrorKind::InvalidConfig, message).with("source", excerpt(&without_password(uri))))
 }
 
 /// Opens a folder with everything below it, or a single file.
@@ -165,7 +186,10 @@ mod tests {
         for uri in ["ftp://host/x", "gs://bucket", "http://host"] {
             let error = name(uri).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidRequest);
-            assert!(error.message().contains("is unknown; use a folder or file, file:, s3: or sqlite:"), "{error}");
+            assert!(
+                error.message().contains("is unknown; use a folder or file, file:, s3:, sqlite: or postgres:"),
+                "{error}"
+            );
         }
     }
 

@@ -66,6 +66,17 @@ impl<'s> RowWriter<'s> {
         self.write(position, body, Rows::push_deleted).await
     }
 
+    /// Tells of a body that is over the line limit and that the source hasn't fetched: it goes to quarantine.
+    ///
+    /// # Errors
+    /// When the job is over: hand the error on.
+    ///
+    /// # Cancellation
+    /// As of [`push`](Self::push).
+    pub async fn push_too_long(&mut self, position: &[u8], length_bytes: u64) -> Result<()> {
+        self.pass_over(position, length_bytes).await
+    }
+
     /// Hands over what is left. Without it the last rows are lost.
     ///
     /// # Errors

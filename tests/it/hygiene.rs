@@ -12,7 +12,7 @@ use crate::support::{Files, files_below, repository};
 use rust_text::{Named, bare, named, without_tests};
 
 /// The modules from low to high: each uses those before it, none after it.
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 23] = [
     "error",
     "sync",
     "metrics",
@@ -21,6 +21,7 @@ const ORDER: [&str; 22] = [
     "clock",
     "location",
     "certificates",
+    "postgres",
     "budget",
     "request",
     "resource",

@@ -27,18 +27,20 @@ mod memory;
 mod metrics;
 #[cfg(feature = "testing")]
 mod model;
+#[cfg(all(feature = "testing", feature = "postgres", unix))]
+mod postgres;
 #[cfg(feature = "testing")]
 mod real_data;
 #[cfg(feature = "testing")]
 mod resume;
 #[cfg(feature = "s3")]
 mod s3;
+#[cfg(feature = "testing")]
+mod spans;
 #[cfg(all(feature = "testing", feature = "sqlite"))]
 mod stores;
 #[cfg(all(feature = "testing", feature = "s3"))]
 mod strict_s3;
-#[cfg(feature = "testing")]
-mod spans;
 mod support;
 mod testdata;
 #[cfg(all(feature = "testing", feature = "s3"))]

@@ -28,7 +28,7 @@ pub(crate) enum Command {
 #[command(after_help = RUN_NOTES)]
 pub(crate) struct RunArgs {
     /// Where resources come from: a folder or file of .ndjson and .ndjson.gz, file:///folder, s3://bucket/prefix,
-    /// sqlite:store.db
+    /// sqlite:store.db, postgres://user@host/database
     #[arg(long, value_name = "URI")]
     pub(crate) source: String,
 
@@ -65,7 +65,8 @@ pub(crate) struct ImportArgs {
     #[arg(long, value_name = "URI")]
     pub(crate) from: String,
 
-    /// The store, which is made if it isn't there: sqlite:store.db
+    /// The store, which is made if it isn't there: sqlite:store.db,
+    /// postgres://user@host/database
     #[arg(long, value_name = "URI")]
     pub(crate) to: String,
 
@@ -157,7 +158,8 @@ pub(crate) struct BehaviourArgs {
     #[arg(long, value_name = "SECONDS", default_value = "30")]
     pub(crate) seal_timeout: String,
 
-    /// Where the job is kept, so that it can be resumed [default: $XDG_STATE_HOME/fhir-export, ~/.local/state/fhir-export]
+    /// Where the job is kept, so that it can be resumed: a folder, or postgres://user@host/database
+    /// [default: $XDG_STATE_HOME/fhir-export, ~/.local/state/fhir-export]
     #[arg(long, value_name = "DIR", conflicts_with = "no_state")]
     pub(crate) state: Option<String>,
 

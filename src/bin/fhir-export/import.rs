@@ -41,7 +41,7 @@ pub(crate) async fn import(plan: ImportPlan, screen: &Screen) -> Exit {
 }
 
 async fn run(plan: &ImportPlan, screen: &Screen, began: Instant) -> fhir_export::Result<LoadReport> {
-    let mut target = open::from_uri(&plan.to)?;
+    let mut target = open::from_uri(plan.password.uri(&plan.to))?;
     let mut view = View::new(plan.progress, screen, began);
     let report = load(plan.source.as_ref(), target.as_mut(), &plan.loading, &mut |event| view.take(&event)).await;
     view.clear();

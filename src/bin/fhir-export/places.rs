@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fhir_export::destination::open as destination;
 use fhir_export::job::JobRecord;
 use fhir_export::source::Source;
-use fhir_export::source::open::{self as source, whole_uri};
+use fhir_export::source::open::{self as source, Password, whole_uri};
 use serde::{Deserialize, Serialize};
 
 use super::args::{RunArgs, StoreArgs};
@@ -30,6 +30,9 @@ pub(crate) struct Places {
     ca_file: Option<PathBuf>,
     kms_key: Option<String>,
     checksum: Option<String>,
+    /// Of the source, if it was typed.
+    #[serde(skip)]
+    password: Password,
 }
 
 impl Places {
@@ -45,6 +48,7 @@ impl Places {
             ca_file: ca_file.map(|file| std::path::absolute(&file).unwrap_or_else(|_| file.into())),
             kms_key: args.kms_key.clone(),
             checksum: args.checksum.clone(),
+            password: Password::of(&args.source),
         }
     }
 
@@ -59,6 +63,7 @@ impl Places {
             region: self.region.clone(),
             ca_file: self.ca_file.clone(),
             scan_all: self.scan_all,
+            password: self.password.clone(),
         };
         source::from_uri(&self.source, &settings)
     }

@@ -8,7 +8,7 @@ use fhir_export::import::Loading;
 use fhir_export::job::{BaseUrls, Compression, Config, Layout, OnBad, OnCancel, Split, Validation, VerifyOptions};
 use fhir_export::request::{CommandLine, DatastoreId, Draft, ExportRequest};
 use fhir_export::source::Source;
-use fhir_export::source::open::{self, whole_uri};
+use fhir_export::source::open::{self, whole_uri, without_password};
 use sha2::{Digest, Sha256};
 
 use super::args::{ImportArgs, OutputArgs, ResourceArgs, RunArgs, StoreArgs, VerifyArgs};
@@ -70,7 +70,7 @@ impl RunPlan {
                     progress,
                     state: State::of_run(args.behaviour.state.as_deref(), args.behaviour.no_state),
                     places,
-                    from: args.source.clone(),
+                    from: without_password(&args.source),
                     to: args.to.clone(),
                 })
             }
@@ -226,6 +226,8 @@ fn of_store(args: &StoreArgs) -> destination::Settings {
 pub(crate) struct ImportPlan {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) to: String,
+    /// Of the target, if it was typed.
+    pub(crate) password: open::Password,
     pub(crate) loading: Loading,
     pub(crate) progress: ProgressKind,
 }
@@ -241,12 +243,12 @@ impl ImportPlan {
         set(&mut loading.threads, threads(&mut faults, args.threads.as_deref()));
         let progress = progress(&mut faults, &args.progress);
         let StoreArgs { endpoint, region, ca_file } = args.store.clone();
-        let settings =
-            open::Settings { endpoint, region, ca_file: ca_file.map(PathBuf::from), scan_all: true };
+        let (ca_file, password) = (ca_file.map(PathBuf::from), open::Password::of(&args.from));
+        let settings = open::Settings { endpoint, region, ca_file, scan_all: true, password };
         let source = faults.take("--from", open::from_uri(&whole_uri(&args.from), &settings));
         match (source, progress) {
             (Some(source), Some(progress)) if faults.is_empty() => {
-                Ok(Self { source, to: whole_uri(&args.to), loading, progress })
+                Ok(Self { source, to: whole_uri(&args.to), password: open::Password::of(&args.to), loading, progress })
             }
             _ => Err(faults),
         }

@@ -156,7 +156,7 @@ impl Running<'_> {
         }
         let left = match &self.state {
             State::Off => "unfinished uploads may be left in the destination".to_owned(),
-            State::Usual(_) | State::Given(_) => self.how_to_go_on(),
+            State::Usual(_) | State::Given(_) | State::Shared { .. } => self.how_to_go_on(),
         };
         self.screen.say(&format!("{signal}: stopped; {left}"));
     }

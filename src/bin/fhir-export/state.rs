@@ -1,10 +1,11 @@
-//! The folder in which jobs are kept.
+//! Where jobs are kept: a folder, or a database that servers share.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use fhir_export::job::{JobRecord, JobStore, SqliteJobStore};
+use fhir_export::source::open::{Password, whole_uri};
 
 use super::screen::{Screen, with_causes};
 
@@ -20,6 +21,13 @@ pub(crate) enum State {
     Usual(Option<PathBuf>),
     /// In this folder.
     Given(PathBuf),
+    /// In a database.
+    Shared {
+        /// Without its password.
+        uri: String,
+        /// The one that was typed.
+        password: Password,
+    },
 }
 
 impl State {
@@ -31,6 +39,9 @@ impl State {
     /// Of a look at the jobs.
     pub(crate) fn of(given: Option<&str>) -> Self {
         match given {
+            Some(uri) if uri.starts_with("postgres:") || uri.starts_with("postgresql:") => {
+                Self::Shared { uri: whole_uri(uri), password: Password::of(uri) }
+            }
             Some(folder) => Self::Given(folder.into()),
             None => Self::Usual(usual(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"))),
         }
@@ -48,6 +59,7 @@ impl State {
         match self {
             Self::Off => Ok(None),
             Self::Given(folder) => SqliteJobStore::open(folder).map(|store| Some(Arc::new(store) as Store)),
+            Self::Shared { uri, password } => shared(uri, password).map(Some),
             Self::Usual(None) => without("there is no home folder to keep it in; name one with --state"),
             Self::Usual(Some(folder)) => match SqliteJobStore::open(folder) {
                 Ok(store) => Ok(Some(Arc::new(store))),
@@ -65,6 +77,7 @@ impl State {
             Self::Given(folder) | Self::Usual(Some(folder)) => {
                 SqliteJobStore::open(folder).map(|store| Arc::new(store) as Store)
             }
+            Self::Shared { uri, password } => shared(uri, password),
             Self::Off | Self::Usual(None) => {
                 let message = "there is no home folder to look for jobs in; name one with --state";
                 Err(fhir_export::Error::new(fhir_export::ErrorKind::InvalidConfig, message))
@@ -86,9 +99,23 @@ impl State {
     pub(crate) fn argument(&self) -> String {
         match self {
             Self::Given(folder) => format!(" --state {}", folder.display()),
+            Self::Shared { uri, .. } => format!(" --state '{uri}'"),
             Self::Off | Self::Usual(_) => String::new(),
         }
     }
+}
+
+#[cfg(feature = "postgres")]
+fn shared(uri: &str, password: &Password) -> fhir_export::Result<Store> {
+    let from_environment = std::env::var("PGPASSWORD").ok();
+    let store = fhir_export::job::PostgresJobStore::open(password.uri(uri), from_environment.as_deref())?;
+    Ok(Arc::new(store))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn shared(uri: &str, _: &Password) -> fhir_export::Result<Store> {
+    let message = "this build can't keep jobs there: it was built without the feature postgres";
+    Err(fhir_export::Error::new(fhir_export::ErrorKind::InvalidConfig, message).with("state", uri))
 }
 
 /// XDG Base Directory Specification: state that should persist between restarts.

@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use serde::Deserialize;
 
 use super::super::batch::Scanner;
+use super::super::version::Version;
 use super::super::{Link, Row, Stamp};
 use crate::fhir::{Instant, ResourceType};
 use crate::ledger::TypeTable;
@@ -233,33 +233,5 @@ fn columns(stamp: &Stamp) -> (Option<i64>, String) {
         }
         Stamp::Unknown { is_malformed: true } => (None, MALFORMED.to_owned()),
         Stamp::Unknown { is_malformed: false } => (None, String::new()),
-    }
-}
-
-/// A `versionId`: numbers compare as such and are before anything else.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Version {
-    None,
-    Number(u64),
-    Text(String),
-}
-
-impl Version {
-    /// Read only when two versions are of the same time.
-    fn of(body: &[u8]) -> Self {
-        #[derive(Deserialize)]
-        struct Resource {
-            meta: Option<Meta>,
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Meta {
-            version_id: Option<String>,
-        }
-        let text = serde_json::from_slice::<Resource>(body).ok().and_then(|resource| resource.meta?.version_id);
-        match text {
-            None => Self::None,
-            Some(text) => text.parse().map_or(Self::Text(text), Self::Number),
-        }
     }
 }

@@ -8,14 +8,18 @@
 //! | --- | --- | --- | --- |
 //! | [`MemoryJobStore`] | tests, and jobs that needn't survive | while the claim is held | everything is gone |
 //! | `SqliteJobStore` (feature `sqlite`) | one machine | an operating system lock, gone with its process | the last parts may be sent again |
+//! | `PostgresJobStore` (feature `postgres`) | several servers | a lease, which ends if it isn't renewed | as the database is set |
 
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
+mod lease;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod record;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(any(feature = "sqlite", test))]
+#[cfg(any(feature = "sqlite", feature = "postgres", test))]
 mod wire;
 
 use std::any::Any;
@@ -24,7 +28,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use lease::Lease;
 pub use memory::MemoryJobStore;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresJobStore;
 pub use record::{JobRecord, RECORD_FORMAT, Settings};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteJobStore;
@@ -124,6 +131,7 @@ pub struct CancelWish {
 pub struct Claim {
     job: JobId,
     fence: u64,
+    lease: Option<Lease>,
     // Held, not looked at: dropping it is what lets others in.
     _held: Arc<dyn Any + Send + Sync>,
 }
@@ -132,7 +140,25 @@ impl Claim {
     /// A claim that lasts as long as `held` is held.
     #[must_use]
     pub fn new(job: JobId, fence: u64, held: Arc<dyn Any + Send + Sync>) -> Self {
-        Self { job, fence, _held: held }
+        Self { job, fence, lease: None, _held: held }
+    }
+
+    /// The same, which stands only as long as its lease: behind it nothing is written, sent, completed or removed.
+    #[must_use]
+    pub fn leased(self, lease: Lease) -> Self {
+        Self { lease: Some(lease), ..self }
+    }
+
+    /// The lease, if the claim has one.
+    #[must_use]
+    pub const fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
+    }
+
+    /// Whether its lease has ended.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.lease.as_ref().is_some_and(Lease::is_lost)
     }
 
     /// The job.

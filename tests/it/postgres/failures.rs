@@ -1,0 +1,198 @@
+//! What can go wrong between a database and an export, each with its message.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fhir_export::ErrorKind;
+use fhir_export::destination::MemoryDestination;
+use fhir_export::job::{Exporter, JobReport, JobState};
+use fhir_export::request::{ExportRequest, Level};
+use fhir_export::source::postgres::Mapping;
+use fhir_export::source::{Asked, Cursor, PostgresSource, Source, contract};
+use tokio_postgres::Client;
+
+use super::layouts::{export, request};
+use super::server::{Database, Server};
+
+const PATIENTS: &str = r#"
+[[tables]]
+types = ["Patient"]
+table = "patients"
+id = "id"
+body = "body"
+"#;
+
+async fn fill(client: &Client, rows: i32) {
+    let fill = "CREATE TABLE patients (id text PRIMARY KEY, body text);
+                INSERT INTO patients SELECT lpad(n::text, 8, '0'),
+                  format('{\"resourceType\":\"Patient\",\"id\":\"%s\",\"note\":\"%s\"}', lpad(n::text, 8, '0'), repeat('x', 900))
+                FROM generate_series(1, ROWS) AS n; ANALYZE patients;";
+    client.batch_execute(&fill.replace("ROWS", &rows.to_string())).await.unwrap();
+}
+
+fn source(url: &str) -> PostgresSource {
+    PostgresSource::new(url, None).unwrap().mapping(Mapping::parse(PATIENTS, "patients").unwrap())
+}
+
+async fn run(source: PostgresSource) -> JobReport {
+    let destination = Arc::new(MemoryDestination::new());
+    let exporter = Exporter::builder().source(Arc::new(source)).destination(destination).build().unwrap();
+    exporter.start(ExportRequest::new(Level::System)).unwrap().join().await
+}
+
+async fn refusal(source: PostgresSource) -> (ErrorKind, String) {
+    let error = run(source).await.error.expect("it fails");
+    (error.kind(), format!("{error:#}"))
+}
+
+#[tokio::test]
+async fn a_mapping_that_does_not_fit_the_database_is_refused_with_what_does_not() {
+    let database = Database::new().await;
+    let client = database.client().await;
+    fill(&client, 3).await;
+    client.batch_execute("ALTER TABLE patients ADD COLUMN born date").await.unwrap();
+    for (from, to, kind, said) in [
+        ("\"patients\"", "\"people\"", ErrorKind::NotFound, "relation \"people\" does not exist"),
+        ("\"body\"", "\"content\"", ErrorKind::InvalidConfig, "column t.content does not exist"),
+        ("\"body\"", "\"born\"", ErrorKind::InvalidConfig, "the column body of the table of Patient is of type date"),
+        ("id = \"id\"", "id = \"born\"", ErrorKind::InvalidConfig, "the column id"),
+        (
+            "body = \"body\"",
+            "body = \"body\"\nlast_updated = \"born\"",
+            ErrorKind::InvalidConfig,
+            "timestamptz or timestamp",
+        ),
+        ("body = \"body\"", "body = { sql = \"body ||\" }", ErrorKind::InvalidConfig, "syntax error"),
+        ("\"patients\"", "\"patients\\\"; DROP TABLE patients; --\"", ErrorKind::NotFound, "does not exist"),
+        (
+            "types = [\"Patient\"]\ntable = \"patients\"",
+            "table = \"{type}_x\"",
+            ErrorKind::NotFound,
+            "no table \"{type}_x\"",
+        ),
+    ] {
+        let mapping = Mapping::parse(&PATIENTS.replace(from, to), "m").unwrap();
+        let (is, text) = refusal(PostgresSource::new(&database.url, None).unwrap().mapping(mapping)).await;
+        assert!(is == kind && text.contains(said), "{to}: {is}: {text}");
+    }
+    let (kind, text) = refusal(PostgresSource::new(&database.url, None).unwrap()).await;
+    assert!(kind == ErrorKind::NotFound && text.contains("import makes one"), "{text}");
+    assert_eq!(client.query("SELECT 1 FROM patients", &[]).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_is_named_with_its_reason_and_without_a_password() {
+    let server = Server::start("max_connections = 6\nsuperuser_reserved_connections = 0");
+    let database = Database::on(&server.url("postgres")).await;
+    let client = database.client().await;
+    fill(&client, 3).await;
+    client.batch_execute("CREATE ROLE with_password LOGIN PASSWORD 'right-one'").await.unwrap();
+    let with = |password: &str| database.url.replace("postgres@", &format!("with_password:{password}@"));
+    let (kind, text) = refusal(source(&with("wrong-one"))).await;
+    assert!(kind == ErrorKind::PermissionDenied && text.contains("password authentication failed"), "{text}");
+    assert!(!text.contains("wrong-one") && text.contains("with_password@"), "{text}");
+    let (kind, text) = refusal(source(&with("right-one"))).await;
+    assert!(kind == ErrorKind::PermissionDenied && text.contains("permission denied for table patients"), "{text}");
+    let (kind, text) = refusal(source(&server.url("nowhere"))).await;
+    assert!(kind == ErrorKind::NotFound && text.contains("\"nowhere\" does not exist"), "{text}");
+    let (kind, text) = refusal(source("postgres://postgres@127.0.0.1:9/x")).await;
+    assert!(kind == ErrorKind::Source && text.contains("can't be connected to"), "{text}");
+    let (_, text) = refusal(source(&format!("{}?sslmode=require", database.url))).await;
+    assert!(text.contains("TLS"), "{text}");
+    let mut taken = Vec::new();
+    for _ in 0..5 {
+        taken.push(super::server::connect(&database.url).await);
+    }
+    let (kind, text) = refusal(source(&database.url)).await;
+    assert!(kind == ErrorKind::Source && text.contains("too many clients"), "{text}");
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_json_goes_to_quarantine_and_pretty_ones_become_one_line() {
+    let database = Database::new().await;
+    let client = database.client().await;
+    fill(&client, 3).await;
+    client
+        .batch_execute(
+            "UPDATE patients SET body = 'not json' WHERE id = '00000002';
+             UPDATE patients SET body = NULL WHERE id = '00000001';
+             INSERT INTO patients VALUES ('1', E'{\\n  \"resourceType\": \"Patient\",\\r\\n  \"id\": \"1\"\\n}')",
+        )
+        .await
+        .unwrap();
+    let exported = export(source(&database.url), request(("system", "", "", ""))).await;
+    exported.assert_well_formed();
+    assert_eq!(exported.report.state, JobState::CompletedWithErrors);
+    assert_eq!(exported.quarantine().len(), 2);
+    let output = String::from_utf8(exported.output()["Patient"].clone()).unwrap();
+    assert!(output.contains("{   \"resourceType\": \"Patient\",    \"id\": \"1\" }\n"), "{output}");
+    assert_eq!(output.lines().count(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_in_the_middle_is_made_again_and_no_row_is_lost_or_doubled() {
+    let database = Database::new().await;
+    let client = database.client().await;
+    fill(&client, 60_000).await;
+    let cutting = async {
+        let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                   WHERE application_name = 'fhir-export' AND datname = current_database() AND query LIKE 'COPY%' AND state = 'active'";
+        let mut cuts = 0;
+        while cuts < 3 {
+            cuts += client.query_one(cut, &[]).await.unwrap().get::<_, i64>(0);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let exporting = export(source(&database.url).range_bytes(4 << 20), request(("system", "", "", "")));
+    let (exported, ()) = tokio::join!(exporting, async {
+        drop(tokio::time::timeout(Duration::from_secs(30), cutting).await);
+    });
+    exported.assert_well_formed();
+    assert_eq!(exported.report.state, JobState::Completed, "{:?}", exported.report.error);
+    let output = String::from_utf8(exported.output()["Patient"].clone()).unwrap();
+    let ids: Vec<&str> = output.lines().map(|line| &line[32..40]).collect();
+    assert_eq!(ids.len(), 60_000);
+    assert!(ids.is_sorted_by(|a, b| a < b), "each once, in order");
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_takes_its_snapshot_with_it_and_the_job_says_so() {
+    let server = Server::start("max_connections = 20");
+    let database = Database::on(&server.url("postgres")).await;
+    fill(&database.client().await, 1000).await;
+    let snapshot = source(&database.url).open().await.unwrap();
+    let plan = snapshot.plan(&Asked::default()).await.unwrap();
+    server.kill();
+    let (_, read) = contract::read(&*snapshot, &plan.ranges[0], &Cursor::start()).await;
+    let error = read.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SnapshotLost, "{error:#}");
+    assert!(error.kind().may_be_resumed());
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_is_told_with_its_table() {
+    let database = Database::new().await;
+    let client = database.client().await;
+    fill(&client, 10).await;
+    let slow = PATIENTS.replace("body = \"body\"", "body = { sql = \"(SELECT body FROM pg_sleep(2))\" }");
+    let slow = PostgresSource::new(&format!("{}?statement_timeout_seconds=1", database.url), None)
+        .unwrap()
+        .mapping(Mapping::parse(&slow, "slow").unwrap());
+    let (kind, text) = refusal(slow).await;
+    assert!(
+        kind == ErrorKind::Source && text.contains("statement timeout") && text.contains("table of Patient"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_snapshot_grows_no_older_than_it_may() {
+    let database = Database::new().await;
+    fill(&database.client().await, 10).await;
+    let young = source(&database.url).snapshot_age(Some(Duration::from_millis(1)));
+    let snapshot = young.open().await.unwrap();
+    let plan = snapshot.plan(&Asked::default()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let (_, read) = contract::read(&*snapshot, &plan.ranges[0], &Cursor::start()).await;
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::SnapshotLost);
+}

@@ -73,6 +73,7 @@
 //! | `s3` | Amazon S3 and compatible stores |
 //! | `gcs` | Google Cloud Storage |
 //! | `azure` | Azure Blob Storage |
+//! | `http` | the HTTP face: HealthLake's operations and the Bulk Data profile, as an axum router |
 //! | `cli` | the `fhir-export` binary, with local folders and S3 |
 //! | `testing` | faulty destinations, the naive exporter and the source contract suite, for tests of embedders |
 //! | `full` | everything |
@@ -87,6 +88,8 @@ pub mod engine;
 pub mod error;
 pub mod fhir;
 pub mod filter;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod job;
 pub mod ledger;
 mod location;

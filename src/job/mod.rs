@@ -34,6 +34,7 @@ mod recorder;
 mod report;
 mod resume;
 mod run;
+pub mod service;
 mod state;
 pub mod store;
 mod summary;
@@ -43,11 +44,12 @@ mod verify;
 mod watchdog;
 
 pub use config::{Config, OnCancel};
-pub use exporter::{Exporter, ExporterBuilder};
+pub use exporter::{Exporter, ExporterBuilder, JobPlaces};
 pub use handle::{JobControl, JobHandle};
 pub use manifest::{CountEntry, FORMAT_VERSION, FileExtension, LedgerEntry, Manifest, ManifestExtension, OutputFile};
 pub use report::JobReport;
 pub use run::ResumeOptions;
+pub use service::{DataStore, JobService, JobServiceBuilder, JobView, Order, Origin};
 pub use state::JobState;
 #[cfg(feature = "sqlite")]
 pub use store::SqliteJobStore;

@@ -15,6 +15,7 @@ mod progress;
 mod resume;
 mod run;
 mod screen;
+mod serve;
 mod signals;
 mod state;
 mod summary;
@@ -33,6 +34,7 @@ use faults::Faults;
 use plan::{RunPlan, VerifyPlan};
 use resume::ResumePlan;
 use screen::Screen;
+use serve::ServePlan;
 
 /// Threads that wait for disks and networks; scanning and compressing has a pool of its own.
 const IO_THREADS: usize = 2;
@@ -97,6 +99,9 @@ fn main() -> ExitCode {
         Command::Sweep(args) => {
             runtime.block_on(jobs::sweep_all(args, &screen)).unwrap_or_else(|faults| refused(&screen, "sweep", &faults))
         }
+        Command::Serve(args) => ServePlan::new(args)
+            .map(|plan| runtime.block_on(serve::serve(plan, &screen)))
+            .unwrap_or_else(|faults| refused(&screen, "serve", &faults)),
         Command::Verify(args) => VerifyPlan::new(args)
             .map(|plan| runtime.block_on(verify::verify(plan, &screen)))
             .unwrap_or_else(|faults| refused(&screen, "verify", &faults)),

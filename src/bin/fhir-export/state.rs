@@ -1,7 +1,7 @@
 //! The folder in which jobs are kept.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fhir_export::job::{JobRecord, JobStore, SqliteJobStore};
@@ -33,6 +33,22 @@ impl State {
         match given {
             Some(folder) => Self::Given(folder.into()),
             None => Self::Usual(usual(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"))),
+        }
+    }
+
+    /// That of a server: its jobs are its own, and no `resume` is to take them.
+    pub(crate) fn of_server(self) -> Self {
+        match self {
+            Self::Usual(Some(folder)) => Self::Usual(Some(folder.join("serve"))),
+            other => other,
+        }
+    }
+
+    /// The folder, if there is one.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Given(folder) | Self::Usual(Some(folder)) => Some(folder),
+            Self::Off | Self::Usual(None) => None,
         }
     }
 

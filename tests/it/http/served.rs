@@ -25,10 +25,16 @@ pub(crate) const BASE: &str = "/datastore/store1/r4";
 const HANGS_AFTER: Duration = Duration::from_secs(60);
 
 /// What a server was asked to write to, and where that goes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Buckets {
     pub(crate) bucket: MemoryDestination,
     pub(crate) asked: Arc<Mutex<Vec<(OutputDataConfig, Option<RoleArn>)>>>,
+}
+
+impl Buckets {
+    fn new() -> Self {
+        Self { bucket: small_job::destination(), asked: Arc::default() }
+    }
 }
 
 impl Outputs for Buckets {
@@ -77,7 +83,7 @@ impl Answer {
 
 impl Served {
     pub(crate) fn new(source: impl Source + 'static) -> Self {
-        Self::with(source, MemoryJobStore::new(), MemoryDestination::new(), Buckets::default())
+        Self::with(source, MemoryJobStore::new(), small_job::destination(), Buckets::new())
     }
 
     /// A server that follows another one.

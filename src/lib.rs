@@ -75,6 +75,7 @@
 //! | `s3` | Amazon S3 and compatible stores |
 //! | `gcs` | Google Cloud Storage |
 //! | `azure` | Azure Blob Storage |
+//! | `http` | the HTTP face: HealthLake's operations and the Bulk Data profile, as an axum router |
 //! | `cli` | the `fhir-export` binary, with local folders and S3 |
 //! | `metrics` | numbers of running jobs, for whichever recorder the program installs: see [`metrics`] |
 //! | `testing` | faulty destinations, the naive exporter and the source contract suite, for tests of embedders |
@@ -92,6 +93,8 @@ pub mod engine;
 pub mod error;
 pub mod fhir;
 pub mod filter;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod import;
 pub mod job;
 pub mod ledger;

@@ -17,7 +17,8 @@ use crate::cpu::CpuPool;
 use crate::destination::Destination;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::Instant;
-use crate::request::{ExportRequest, JobId};
+use crate::request::{DatastoreId, ExportRequest, JobId};
+use crate::resource::reference::BaseUrls;
 use crate::source::Source;
 
 /// Exports from a source to a destination.
@@ -52,6 +53,21 @@ pub struct Exporter {
     turns: Arc<Semaphore>,
     store: Option<Arc<dyn JobStore>>,
     context: serde_json::Value,
+}
+
+/// Where a job reads and writes, if not where its exporter does.
+#[derive(Clone, Debug)]
+pub struct JobPlaces {
+    /// Where resources come from.
+    pub source: Arc<dyn Source>,
+    /// Where objects go.
+    pub destination: Arc<dyn Destination>,
+    /// The id of the data store, in the names of objects.
+    pub datastore_id: DatastoreId,
+    /// The source's own bases, for absolute references.
+    pub base_urls: BaseUrls,
+    /// What is kept in the record of the job.
+    pub context: serde_json::Value,
 }
 
 /// Puts an exporter together.
@@ -126,6 +142,29 @@ impl Exporter {
         ExporterBuilder::default()
     }
 
+    /// The same exporter elsewhere: it has the settings, the CPU pool, the turns and the job store in common.
+    #[must_use]
+    pub fn at(&self, places: JobPlaces) -> Self {
+        let JobPlaces { source, destination, datastore_id, base_urls, context } = places;
+        let config = Config { datastore_id: Some(datastore_id), base_urls, ..Config::clone(&self.config) };
+        Self { source, destination: Some(destination), config: Arc::new(config), context, ..self.clone() }
+    }
+
+    /// Starts a job to the exporter's own destination once it is kept in the job store, if there is one.
+    ///
+    /// # Errors
+    /// As of [`start`](Self::start), and when the job store can't be written to.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with time enabled.
+    pub async fn submit(&self, request: ExportRequest) -> Result<JobHandle> {
+        let shared = Arc::new(Shared::new(new_job_id()?));
+        let job =
+            self.job(request, self.own_destination()?, Arc::clone(&self.config), self.config.clock.now(), &shared)?;
+        job.record().await?;
+        Ok(self.spawn(job, shared))
+    }
+
     /// Starts a job to the exporter's own destination, on the current tokio runtime.
     ///
     /// # Errors
@@ -134,10 +173,13 @@ impl Exporter {
     /// # Panics
     /// Outside a tokio runtime with time enabled.
     pub fn start(&self, request: ExportRequest) -> Result<JobHandle> {
-        let destination = self.destination.clone().ok_or_else(|| {
+        self.start_to(request, self.own_destination()?)
+    }
+
+    fn own_destination(&self) -> Result<Arc<dyn Destination>> {
+        self.destination.clone().ok_or_else(|| {
             Error::new(ErrorKind::InvalidConfig, "the exporter has no destination and the job names none")
-        })?;
-        self.start_to(request, destination)
+        })
     }
 
     /// Starts a job to a destination of its own, on the current tokio runtime.

@@ -37,6 +37,7 @@ mod recovery;
 mod report;
 mod resume;
 mod run;
+pub mod service;
 mod state;
 pub mod store;
 mod summary;
@@ -46,11 +47,12 @@ mod verify;
 mod watchdog;
 
 pub use config::{Config, OnCancel};
-pub use exporter::{Exporter, ExporterBuilder};
+pub use exporter::{Exporter, ExporterBuilder, JobPlaces};
 pub use handle::{JobControl, JobHandle};
 pub use manifest::{CountEntry, FORMAT_VERSION, FileExtension, LedgerEntry, Manifest, ManifestExtension, OutputFile};
 pub use report::JobReport;
 pub use run::ResumeOptions;
+pub use service::{DataStore, JobService, JobServiceBuilder, JobView, Order, Origin};
 pub use state::JobState;
 #[cfg(feature = "postgres")]
 pub use store::PostgresJobStore;

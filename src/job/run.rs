@@ -176,7 +176,7 @@ impl Job {
     }
 
     /// Makes the record of a job that is new.
-    async fn record(&self) -> Result<()> {
+    pub(super) async fn record(&self) -> Result<()> {
         let Some(store) = self.store.as_ref().filter(|_| self.recorder.get().is_none()) else { return Ok(()) };
         let manifest_url = self.destination.url(&self.naming().manifest()?);
         let (id, request, source) = (self.id(), &self.request, self.source.name());
@@ -201,11 +201,13 @@ impl Job {
             return;
         }
         let ledger = report.ledger_entries();
+        let manifest = report.manifest.as_ref().and_then(|manifest| serde_json::to_value(manifest).ok());
         let recorded = recorder.change(|record| {
             record.state = report.state;
             record.resumable = report.resumable;
             record.error = report.error.as_ref().map(ToString::to_string);
             record.ledger = ledger;
+            record.manifest = manifest;
         });
         if let Err(error) = recorded.await {
             tracing::warn!(job = %self.id(), error = format!("{error:#}"), "the end of the job isn't recorded");

@@ -20,6 +20,8 @@ mod embed;
 mod faults;
 #[cfg(all(feature = "testing", feature = "s3"))]
 mod fuzz_replay;
+#[cfg(all(feature = "testing", feature = "http"))]
+mod http;
 mod hygiene;
 #[cfg(all(feature = "testing", target_os = "linux"))]
 mod memory;

@@ -20,6 +20,7 @@ pub(crate) enum Command {
     Cancel(CancelArgs),
     Sweep(SweepArgs),
     Import(ImportArgs),
+    Serve(ServeArgs),
     Verify(VerifyArgs),
 }
 
@@ -225,6 +226,37 @@ pub(crate) struct StateFolder {
     pub(crate) state: Option<String>,
 }
 
+/// Serves exports over HTTP: HealthLake's operations and the Bulk Data profile.
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_NOTES)]
+pub(crate) struct ServeArgs {
+    /// Where resources come from: a folder or file of .ndjson and .ndjson.gz, file:///folder, s3://bucket/prefix
+    #[arg(long, value_name = "URI")]
+    pub(crate) source: String,
+
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: String,
+
+    /// Id of the data store [default: made of the source's URI, the same each time]
+    #[arg(long, value_name = "ID")]
+    pub(crate) datastore_id: Option<String>,
+
+    /// Base of the source's own server, for absolute references; repeatable
+    #[arg(long = "base-url", value_name = "URL")]
+    pub(crate) base_urls: Vec<String>,
+
+    /// Where the files of Bulk Data exports are kept [default: beside the jobs]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) files: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) folder: StateFolder,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
 /// Goes on with a job that was interrupted, failed or sealed; without JOB with all of them.
 #[derive(Debug, Args)]
 #[command(after_help = RESUME_NOTES)]
@@ -350,6 +382,13 @@ Examples:
   fhir-export run --source ./data --to ./out --since 2024-05-09T00:00:00Z
   fhir-export run --source ./data --to s3://my-bucket/exports --compress gzip
   fhir-export run --source s3://my-bucket/in --to ./out --region eu-west-1";
+
+const SERVE_NOTES: &str = "\
+POST /datastore/ID/r4/$export (and /Patient/$export, /Group/ID/$export) with HealthLake's body writes to the caller's
+bucket with this server's credentials; GET, or POST with a Parameters resource, keeps the files here for download. One
+job runs at a time, the others wait. Jobs that a stopped server leaves go on when it starts again.
+
+Nobody is asked who he is, so the server listens on loopback addresses only.";
 
 const RESUME_NOTES: &str = "\
 The job goes on with the settings, the source and the destination that it was begun with, under the same transaction \

@@ -16,6 +16,7 @@ mod progress;
 mod resume;
 mod run;
 mod screen;
+mod serve;
 mod signals;
 mod state;
 mod summary;
@@ -34,6 +35,7 @@ use faults::Faults;
 use plan::{ImportPlan, RunPlan, VerifyPlan};
 use resume::ResumePlan;
 use screen::Screen;
+use serve::ServePlan;
 
 /// Threads that wait for disks and networks; scanning and compressing has a pool of its own.
 const IO_THREADS: usize = 2;
@@ -101,6 +103,9 @@ fn main() -> ExitCode {
         Command::Import(args) => ImportPlan::new(args)
             .map(|plan| runtime.block_on(import::import(plan, &screen)))
             .unwrap_or_else(|faults| refused(&screen, "import", &faults)),
+        Command::Serve(args) => ServePlan::new(args)
+            .map(|plan| runtime.block_on(serve::serve(plan, &screen)))
+            .unwrap_or_else(|faults| refused(&screen, "serve", &faults)),
         Command::Verify(args) => VerifyPlan::new(args)
             .map(|plan| runtime.block_on(verify::verify(plan, &screen)))
             .unwrap_or_else(|faults| refused(&screen, "verify", &faults)),

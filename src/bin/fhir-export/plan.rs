@@ -119,7 +119,7 @@ fn config(faults: &mut Faults, args: &RunArgs) -> Option<Config> {
     set(&mut config.base_urls, faults.take("--base-url", BaseUrls::new(&args.request.base_urls)));
     set_output(faults, &mut config, &args.output);
     set_resources(faults, &mut config, &args.resources);
-    config.datastore_id = datastore_id(faults, args);
+    config.datastore_id = datastore_id(faults, args.output.datastore_id.as_deref(), &args.source);
     // Only of values that were read: else it would speak of what nobody typed.
     if !faults.is_empty() {
         return None;
@@ -188,9 +188,10 @@ fn set<T>(place: &mut T, value: Option<T>) {
 
 /// The id that was given, or one made of the source's URI: the same source has the same id, and it looks like
 /// HealthLake's.
-fn datastore_id(faults: &mut Faults, args: &RunArgs) -> Option<DatastoreId> {
-    let text = args.output.datastore_id.clone().unwrap_or_else(|| {
-        let digest = Sha256::digest(whole_uri(&args.source).as_bytes());
+/// The id that was given, or one made of the source's URI.
+pub(crate) fn datastore_id(faults: &mut Faults, given: Option<&str>, source: &str) -> Option<DatastoreId> {
+    let text = given.map(str::to_owned).unwrap_or_else(|| {
+        let digest = Sha256::digest(whole_uri(source).as_bytes());
         digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     });
     DatastoreId::new(&text).map_err(|fault| faults.say(fault.at("--datastore-id").to_string())).ok()

@@ -1,7 +1,7 @@
 //! Where jobs are kept: a folder, or a database that servers share.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fhir_export::job::{JobRecord, JobStore, SqliteJobStore};
@@ -44,6 +44,22 @@ impl State {
             }
             Some(folder) => Self::Given(folder.into()),
             None => Self::Usual(usual(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"))),
+        }
+    }
+
+    /// That of a server: its jobs are its own, and no `resume` is to take them.
+    pub(crate) fn of_server(self) -> Self {
+        match self {
+            Self::Usual(Some(folder)) => Self::Usual(Some(folder.join("serve"))),
+            other => other,
+        }
+    }
+
+    /// The folder, if there is one.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Given(folder) | Self::Usual(Some(folder)) => Some(folder),
+            Self::Off | Self::Usual(None) | Self::Shared { .. } => None,
         }
     }
 

@@ -64,6 +64,9 @@ pub struct JobRecord {
     pub error: Option<String>,
     /// The books when the job ended.
     pub ledger: Vec<LedgerEntry>,
+    /// The manifest, if the job ended with one: for those who ask for it and can't read the destination.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub manifest: Option<serde_json::Value>,
 }
 
 /// The settings that what a job writes depends on.
@@ -183,6 +186,7 @@ impl JobRecord {
             resumable: true,
             error: None,
             ledger: Vec::new(),
+            manifest: None,
         }
     }
 

@@ -1,0 +1,116 @@
+//! Refusals, as `OperationOutcome`s.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::error::{Error, ErrorKind};
+use crate::request::{Fault, FaultKind, Refusal};
+
+/// A request that isn't done, and why.
+#[derive(Debug)]
+pub(super) struct Refused {
+    status: StatusCode,
+    issues: Vec<Value>,
+    retry_after_seconds: Option<u32>,
+}
+
+impl Refused {
+    pub(super) fn new(status: StatusCode, code: &str, diagnostics: &str) -> Self {
+        Self { status, issues: vec![issue(code, diagnostics, None)], retry_after_seconds: None }
+    }
+
+    /// What isn't offered, in the words of HealthLake (contract section 1.3).
+    pub(super) fn not_supported() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "not-supported", "Interaction not supported.")
+    }
+
+    pub(super) fn not_found(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", what)
+    }
+
+    pub(super) const fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+}
+
+/// One issue of an outcome.
+pub(super) fn issue(code: &str, diagnostics: &str, expression: Option<&str>) -> Value {
+    let mut issue = json!({"severity": "error", "code": code, "diagnostics": diagnostics});
+    if let (Some(expression), Some(issue)) = (expression, issue.as_object_mut()) {
+        issue.insert("expression".to_owned(), json!([expression]));
+    }
+    issue
+}
+
+fn issue_of(fault: &Fault) -> Value {
+    let code = match fault.kind() {
+        FaultKind::Value => "value",
+        FaultKind::Structure => "structure",
+        FaultKind::Unsupported => "not-supported",
+        FaultKind::Missing => "required",
+        _ => "invalid",
+    };
+    issue(code, &fault.to_string(), Some(fault.parameter()))
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let faults = refusal.faults();
+        let mut issues: Vec<Value> = faults.iter().map(issue_of).collect();
+        if faults.not_kept() > 0 {
+            issues.push(issue("invalid", &format!("and {} more faults", faults.not_kept()), None));
+        }
+        Self { status: StatusCode::BAD_REQUEST, issues, retry_after_seconds: None }
+    }
+}
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        Self::from(Refusal::from(fault))
+    }
+}
+
+impl From<Error> for Refused {
+    /// What the caller did wrong is told in the error's words; of what went wrong here the log has the rest, which may
+    /// name paths.
+    fn from(error: Error) -> Self {
+        let (status, code) = match error.kind() {
+            ErrorKind::InvalidRequest => (StatusCode::BAD_REQUEST, "invalid"),
+            ErrorKind::NotFound => (StatusCode::NOT_FOUND, "not-found"),
+            ErrorKind::LimitExceeded => (StatusCode::BAD_REQUEST, "too-costly"),
+            ErrorKind::CohortUnreadable => (StatusCode::INTERNAL_SERVER_ERROR, "exception"),
+            _ => {
+                tracing::error!(error = format!("{error:#}"), "a request failed");
+                let refused =
+                    Self::new(StatusCode::INTERNAL_SERVER_ERROR, "exception", "the server failed; its log says why");
+                let status = if error.is_retryable() { StatusCode::SERVICE_UNAVAILABLE } else { refused.status };
+                return Self { retry_after_seconds: error.is_retryable().then_some(30), ..refused }.with_status(status);
+            }
+        };
+        Self::new(status, code, error.message())
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(outcome(&self.issues))).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/fhir+json"));
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+pub(super) fn outcome(issues: &[Value]) -> Value {
+    json!({"resourceType": "OperationOutcome", "issue": issues})
+}
+
+/// Answers what isn't offered.
+pub(super) async fn no_such_interaction() -> Refused {
+    Refused::not_supported()
+}

@@ -1,0 +1,280 @@
+//! The operations of HealthLake's SDK: JSON 1.0 with `X-Amz-Target` (contract section 5).
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::properties::{self, Wire};
+use super::{Api, address, kick_off};
+use crate::error::{Error, ErrorKind};
+use crate::job::{JobState, JobView, Order, Origin};
+use crate::request::{Accepted, ClientToken, Draft, Fault, Handling, JobId, Level, Refusal};
+
+/// Most jobs of one list, and as many as there are if nothing is said (contract section 2.1).
+const MOST_RESULTS: usize = 500;
+const USUAL_RESULTS: usize = 100;
+
+/// One of the errors of the contract's table (section 5.4).
+#[derive(Debug)]
+struct Exception {
+    name: &'static str,
+    message: String,
+}
+
+impl Exception {
+    fn validation(message: impl Into<String>) -> Self {
+        Self { name: "ValidationException", message: message.into() }
+    }
+
+    fn not_found(message: impl Into<String>) -> Self {
+        Self { name: "ResourceNotFoundException", message: message.into() }
+    }
+}
+
+impl From<Refusal> for Exception {
+    fn from(refusal: Refusal) -> Self {
+        Self::validation(refusal.to_string())
+    }
+}
+
+impl From<Fault> for Exception {
+    fn from(fault: Fault) -> Self {
+        Self::validation(fault.to_string())
+    }
+}
+
+impl From<Error> for Exception {
+    fn from(error: Error) -> Self {
+        match error.kind() {
+            ErrorKind::InvalidRequest | ErrorKind::LimitExceeded => Self::validation(error.message()),
+            ErrorKind::NotFound => Self::not_found(error.message()),
+            _ => {
+                tracing::error!(error = format!("{error:#}"), "a request failed");
+                Self { name: "InternalServerException", message: "the server failed; its log says why".to_owned() }
+            }
+        }
+    }
+}
+
+impl IntoResponse for Exception {
+    fn into_response(self) -> Response {
+        let status = match self.name {
+            "InternalServerException" => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        let kind = format!("com.amazonaws.healthlake#{}", self.name);
+        answer(status, &json!({"__type": kind, "Message": self.message}))
+    }
+}
+
+fn answer(status: StatusCode, body: &Value) -> Response {
+    let mut response = (status, Json(body)).into_response();
+    let json = HeaderValue::from_static("application/x-amz-json-1.0");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// `POST /`.
+pub(super) async fn handle(State(api): State<Api>, request: Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let target = parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+    let Some(operation) = target.strip_prefix("HealthLake.") else {
+        return Exception { name: "UnknownOperationException", message: String::new() }.into_response();
+    };
+    let requested = address::requested(&api.settings, &parts.headers, &parts.uri);
+    let body = match kick_off::read(body).await {
+        Ok(body) => body,
+        Err(refused) => return refused.into_response(),
+    };
+    let done = match Input::read(&body) {
+        Ok(input) => act(&api, operation, &input, &body, &requested).await,
+        Err(exception) => Err(exception),
+    };
+    match done {
+        Ok(body) => answer(StatusCode::OK, &body),
+        Err(exception) => exception.into_response(),
+    }
+}
+
+async fn act(api: &Api, operation: &str, input: &Input, body: &[u8], requested: &str) -> Result<Value, Exception> {
+    match operation {
+        "StartFHIRExportJob" => start(api, input, body, requested).await,
+        "DescribeFHIRExportJob" => describe(api, input).await,
+        "ListFHIRExportJobs" => list(api, input).await,
+        "DescribeFHIRDatastore" => datastore(api, input, requested),
+        "ListFHIRDatastores" => Ok(datastores(api, requested)),
+        _ => Err(Exception { name: "UnknownOperationException", message: format!("{operation} isn't offered here") }),
+    }
+}
+
+/// The members of a request.
+struct Input(serde_json::Map<String, Value>);
+
+impl Input {
+    fn read(body: &[u8]) -> Result<Self, Exception> {
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(members)) => Ok(Self(members)),
+            Ok(_) => Err(Exception::validation("the body is no JSON object")),
+            Err(error) => Err(Exception::validation(format!("the body is no JSON: {error}"))),
+        }
+    }
+
+    fn text(&self, name: &str) -> Result<Option<&str>, Exception> {
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Exception::validation(format!("{name} is no string"))),
+        }
+    }
+
+    /// What the model requires, in the words of its validation (contract section 1.4).
+    fn required(&self, name: &str) -> Result<&str, Exception> {
+        self.text(name)?.ok_or_else(|| {
+            let member = properties::camel(name);
+            Exception::validation(format!(
+                "1 validation error detected: Value at '{member}' failed to satisfy constraint: Member must not be null"
+            ))
+        })
+    }
+
+    /// Seconds since 1970.
+    fn time(&self, name: &str) -> Result<Option<f64>, Exception> {
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => value.as_f64().map(Some).ok_or_else(|| Exception::validation(format!("{name} is no time"))),
+        }
+    }
+}
+
+fn known<'a>(api: &Api, input: &'a Input) -> Result<&'a str, Exception> {
+    let id = input.required("DatastoreId")?;
+    if api.service.data_store(id).is_none() {
+        return Err(Exception::not_found(format!(
+            "there is no data store {:?}",
+            id.chars().take(100).collect::<String>()
+        )));
+    }
+    Ok(id)
+}
+
+async fn start(api: &Api, input: &Input, body: &[u8], requested: &str) -> Result<Value, Exception> {
+    let mut draft = Draft::new(Handling::Strict);
+    draft.set_level(Level::System);
+    draft.read_body(body);
+    let client_token = match input.text("ClientToken")?.map(ClientToken::new) {
+        Some(Err(fault)) => {
+            draft.refuse(fault.at("ClientToken"));
+            None
+        }
+        token => token.and_then(Result::ok),
+    };
+    let Accepted { request, .. } = draft.finish()?;
+    let datastore = known(api, input)?;
+    let base = format!("{requested}datastore/{datastore}/r4/$export");
+    let order =
+        Order { origin: Origin::Sdk, request_url: base, client_token, separate_status: false, skipped: Vec::new() };
+    let view = api.service.start(datastore, request, &order).await?;
+    Ok(json!({
+        "JobId": view.id.as_str(),
+        "JobStatus": JobState::Submitted.as_str(),
+        "DatastoreId": view.datastore_id.as_str(),
+    }))
+}
+
+async fn describe(api: &Api, input: &Input) -> Result<Value, Exception> {
+    let datastore = known(api, input)?;
+    let id = input.required("JobId")?;
+    let id = JobId::new(id).map_err(|fault| Exception::from(fault.at("JobId")))?;
+    let view = api.service.describe(datastore, &id).await?;
+    let view = view.ok_or_else(|| Exception::not_found(format!("there is no export job {id}")))?;
+    Ok(json!({"ExportJobProperties": properties::of(&view, Wire::Sdk)}))
+}
+
+async fn list(api: &Api, input: &Input) -> Result<Value, Exception> {
+    let datastore = known(api, input)?;
+    let most = match input.0.get("MaxResults") {
+        None | Some(Value::Null) => USUAL_RESULTS,
+        Some(value) => value
+            .as_u64()
+            .and_then(|count| usize::try_from(count).ok())
+            .filter(|count| (1..=MOST_RESULTS).contains(count))
+            .ok_or_else(|| Exception::validation("MaxResults is no whole number from 1 to 500"))?,
+    };
+    let filter = Filter::of(input)?;
+    let after = input.text("NextToken")?;
+    let views = api.service.list(datastore).await?;
+    let shown: Vec<&JobView> = views.iter().filter(|view| filter.admits(view)).collect();
+    // The token is the id of the last job that was shown: jobs that came since don't move it.
+    let begin = match after {
+        None => 0,
+        Some(token) => {
+            let place = shown.iter().position(|view| view.id.as_str() == token);
+            place.ok_or_else(|| Exception::validation("NextToken isn't one of this list's"))? + 1
+        }
+    };
+    let page: Vec<&&JobView> = shown.iter().skip(begin).take(most).collect();
+    let mut answer = json!({
+        "ExportJobPropertiesList": page.iter().map(|view| properties::of(view, Wire::Sdk)).collect::<Vec<_>>(),
+    });
+    let goes_on = begin + page.len() < shown.len();
+    if let (true, Some(last), Some(answer)) = (goes_on, page.last(), answer.as_object_mut()) {
+        answer.insert("NextToken".to_owned(), json!(last.id.as_str()));
+    }
+    Ok(answer)
+}
+
+/// Which jobs a list shows.
+struct Filter<'a> {
+    name: Option<&'a str>,
+    status: Option<&'a str>,
+    before: Option<f64>,
+    after: Option<f64>,
+}
+
+impl<'a> Filter<'a> {
+    fn of(input: &'a Input) -> Result<Self, Exception> {
+        let status = input.text("JobStatus")?;
+        if status.is_some_and(|status| JobState::ALL.iter().all(|state| state.as_str() != status)) {
+            return Err(Exception::validation("JobStatus is none of a job's"));
+        }
+        Ok(Self {
+            name: input.text("JobName")?,
+            status,
+            before: input.time("SubmittedBefore")?,
+            after: input.time("SubmittedAfter")?,
+        })
+    }
+
+    fn admits(&self, view: &JobView) -> bool {
+        let submitted = view.submitted.as_ref().map(|time| super::date::in_sdk(time.unix_seconds(), time.nanos()));
+        self.name.is_none_or(|name| view.name.as_ref().is_some_and(|own| own.as_str() == name))
+            && self.status.is_none_or(|status| view.state.as_str() == status)
+            && self.before.is_none_or(|before| submitted.is_some_and(|submitted| submitted <= before))
+            && self.after.is_none_or(|after| submitted.is_some_and(|submitted| submitted >= after))
+    }
+}
+
+fn datastore(api: &Api, input: &Input, requested: &str) -> Result<Value, Exception> {
+    let id = known(api, input)?;
+    Ok(json!({"DatastoreProperties": datastore_properties(api, id, requested)}))
+}
+
+fn datastores(api: &Api, requested: &str) -> Value {
+    let all = api.service.data_stores().map(|one| datastore_properties(api, one.id().as_str(), requested));
+    json!({"DatastorePropertiesList": all.collect::<Vec<_>>()})
+}
+
+fn datastore_properties(api: &Api, id: &str, requested: &str) -> Value {
+    let (region, account) = (&api.settings.region, &api.settings.account);
+    json!({
+        "DatastoreId": id,
+        "DatastoreArn": format!("arn:aws:healthlake:{region}:{account}:datastore/fhir/{id}"),
+        "DatastoreName": id,
+        "DatastoreStatus": "ACTIVE",
+        "DatastoreTypeVersion": "R4",
+        "DatastoreEndpoint": format!("{requested}datastore/{id}/r4/"),
+    })
+}

@@ -1,0 +1,144 @@
+//! The job resource: one answer for HealthLake's callers and for those of the profile.
+
+use axum::Json;
+use axum::extract::{OriginalUri, Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::outcome::{Refused, issue, outcome};
+use super::properties::{self, Wire};
+use super::{Api, address, date, files};
+use crate::job::{JobState, JobView, Origin};
+use crate::request::JobId;
+
+/// Says how a poll's answer keeps the job's own status apart (Bulk Data Access IG 3.0.0).
+const EXPORT_STATUS: &str = "x-export-status";
+const PROGRESS: &str = "x-progress";
+
+/// `GET /export/{job}`.
+pub(super) async fn describe(
+    State(api): State<Api>,
+    Path((datastore, job)): Path<(String, String)>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let view = find(&api, &datastore, &job).await?;
+    let requested = address::requested(&api.settings, &headers, &uri);
+    Ok(answer(&api, &view, address::base(&requested)))
+}
+
+/// The job of an id in a data store.
+pub(super) async fn find(api: &Api, datastore: &str, job: &str) -> Result<JobView, Refused> {
+    let unknown = || Refused::not_found("there is no such export job");
+    let id = JobId::new(job).map_err(|_| unknown())?;
+    api.service.describe(datastore, &id).await?.ok_or_else(unknown)
+}
+
+fn answer(api: &Api, view: &JobView, base: &str) -> Response {
+    if !view.state.is_terminal() {
+        return running(api, view);
+    }
+    let own_status = match (view.origin, view.state) {
+        (Origin::Profile, JobState::Failed | JobState::CancelFailed) => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::OK,
+    };
+    let status = if view.separate_status { StatusCode::OK } else { own_status };
+    let mut response = if own_status == StatusCode::OK {
+        (status, Json(body(view, base))).into_response()
+    } else {
+        failed(view, status)
+    };
+    let set = response.headers_mut();
+    if view.separate_status {
+        set.insert(EXPORT_STATUS, HeaderValue::from(own_status.as_u16()));
+    }
+    if let Some(ended) = view.ended.as_ref().filter(|_| view.origin == Origin::Profile) {
+        let expires = date::in_headers(ended.unix_seconds().saturating_add(api.settings.files_lifetime_seconds));
+        if let Ok(expires) = HeaderValue::try_from(expires) {
+            set.insert(header::EXPIRES, expires);
+        }
+    }
+    response
+}
+
+fn running(api: &Api, view: &JobView) -> Response {
+    // No outcome here: some clients take its text for the next URL to ask.
+    let body = Json(json!({"exportJobProperties": properties::of(view, Wire::Rest)}));
+    let status = if view.separate_status { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let mut response = (status, body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(api.settings.retry_after_seconds));
+    if let Ok(progress) = HeaderValue::try_from(format!("{}% {}", view.percent(), view.state)) {
+        headers.insert(PROGRESS, progress);
+    }
+    if view.separate_status {
+        headers.insert(EXPORT_STATUS, HeaderValue::from(StatusCode::ACCEPTED.as_u16()));
+    }
+    response
+}
+
+fn failed(view: &JobView, status: StatusCode) -> Response {
+    let diagnostics = format!("the export ended {}; the server's log says why", view.state);
+    let mut response = (status, Json(outcome(&[issue("exception", &diagnostics, None)]))).into_response();
+    let fhir = HeaderValue::from_static("application/fhir+json");
+    response.headers_mut().insert(header::CONTENT_TYPE, fhir);
+    response
+}
+
+/// The properties of a job that is over, with the manifest's fields at their side.
+fn body(view: &JobView, base: &str) -> Value {
+    let mut body = json!({"exportJobProperties": properties::of(view, Wire::Rest)});
+    let manifest = view.manifest.as_ref().and_then(|manifest| serde_json::to_value(manifest).ok());
+    let (Some(Value::Object(manifest)), Some(fields)) = (manifest, body.as_object_mut()) else { return body };
+    fields.extend(manifest);
+    // Where the source lies is the server's own business.
+    if let Some(Value::Object(own)) = fields.get_mut("extension") {
+        own.retain(|name, _| name != "source" && name != "skipped");
+    }
+    match view.origin {
+        // The whole URL, as the profile wants it.
+        Origin::Profile => {
+            fields.insert("request".to_owned(), json!(view.request_url));
+            for list in ["output", "error"] {
+                if let Some(Value::Array(entries)) = fields.get_mut(list) {
+                    entries.iter_mut().for_each(|entry| files::point_here(entry, base, view.id.as_str()));
+                }
+            }
+        }
+        Origin::HealthLake | Origin::Sdk => {
+            let echo = view.manifest.as_ref().map(|manifest| echo(&view.request_url, &manifest.request));
+            fields.insert("request".to_owned(), json!(echo));
+        }
+    }
+    body
+}
+
+/// The request as HealthLake echoes it: the URL that was asked, with the normalised query (contract section 1.2).
+fn echo(request_url: &str, normalised: &str) -> String {
+    let url = request_url.split('?').next().unwrap_or_default();
+    let query = normalised.split_once('?').map_or("", |(_, query)| query);
+    format!("{}?{query}", url.replace("%24", "$"))
+}
+
+/// `DELETE /export/{job}`.
+pub(super) async fn delete(
+    State(api): State<Api>,
+    Path((datastore, job)): Path<(String, String)>,
+) -> Result<Response, Refused> {
+    let view = find(&api, &datastore, &job).await?;
+    if view.origin == Origin::Profile {
+        api.service.delete(&view).await?;
+        return Ok(StatusCode::ACCEPTED.into_response());
+    }
+    // HealthLake contract, section 10, rows 2 to 4.
+    if !view.state.is_cancellable() || !api.service.cancel(&view, None).await? {
+        return Err(Refused::not_supported());
+    }
+    let properties = json!({
+        "jobId": view.id.as_str(),
+        "jobStatus": JobState::CancelSubmitted.as_str(),
+        "datastoreId": view.datastore_id.as_str(),
+    });
+    Ok((StatusCode::ACCEPTED, Json(json!({"exportJobProperties": properties}))).into_response())
+}

@@ -1,0 +1,301 @@
+//! Jobs of several data stores, as servers start, show, cancel and delete them.
+//!
+//! A [`JobService`] knows data stores by their ids. It starts jobs for callers, keeps them in its job store before it
+//! says so, shows them while they run and afterwards, and goes on with them after a restart. Who may ask for what is for
+//! others to decide.
+
+mod builder;
+mod file;
+mod order;
+mod places;
+mod running;
+mod view;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+
+pub use builder::JobServiceBuilder;
+pub use file::ExportedFile;
+pub use order::{Order, Origin};
+pub use places::{DataStore, NoOutputs, Outputs, OwnCredentials};
+pub use view::JobView;
+
+use self::order::Kept;
+use self::running::Running;
+use super::config::OnCancel;
+use super::exporter::{Exporter, JobPlaces};
+use super::handle::JobHandle;
+use super::store::{CancelWish, JobRecord, JobStore};
+use super::sweep::{SweepOptions, sweep};
+use crate::destination::Destination;
+use crate::error::{Error, ErrorKind, Result};
+use crate::request::{ExportRequest, JobId, Level};
+use crate::scope::resolve_cohort;
+
+/// Starts and shows jobs of several data stores.
+#[derive(Clone, Debug)]
+pub struct JobService(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    exporter: Exporter,
+    jobs: Arc<dyn JobStore>,
+    data_stores: BTreeMap<String, DataStore>,
+    outputs: Arc<dyn Outputs>,
+    running: Running,
+    /// Tasks that wait for the end of jobs.
+    watchers: TaskTracker,
+    /// One start at a time, so that a token that comes twice at once starts one job.
+    starting: tokio::sync::Mutex<()>,
+}
+
+impl JobService {
+    /// Begins to put a service together.
+    pub fn builder() -> JobServiceBuilder {
+        JobServiceBuilder::default()
+    }
+
+    /// The data stores, by id.
+    pub fn data_stores(&self) -> impl Iterator<Item = &DataStore> {
+        self.0.data_stores.values()
+    }
+
+    /// The data store of an id.
+    #[must_use]
+    pub fn data_store(&self, id: &str) -> Option<&DataStore> {
+        self.0.data_stores.get(id)
+    }
+
+    /// Starts a job. When this returns, the job is kept, and goes on after a restart.
+    ///
+    /// Asked for again with the same token, it gives the job that was started first.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::NotFound`]: there is no such data store, or it holds no such Group.
+    /// - [`ErrorKind::InvalidRequest`]: the request can only be empty, its output can't be opened, or the same token was
+    ///   used for another request.
+    /// - Any other if the source, the destination or the job store can't be used.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with time enabled.
+    pub async fn start(&self, datastore: &str, request: ExportRequest, order: &Order) -> Result<JobView> {
+        let data_store = self.known(datastore)?;
+        let kept = Kept::of(&data_store.id, &request, order);
+        let _one_at_a_time = self.0.starting.lock().await;
+        if let Some(view) = self.started_before(&kept).await? {
+            return Ok(view);
+        }
+        let destination = self.destination(data_store, &kept)?;
+        self.look_for_group(data_store, &request).await?;
+        let exporter = self.exporter_for(data_store, destination, &kept)?;
+        let handle = exporter.submit(request).await?;
+        let id = handle.id().clone();
+        self.watch(handle);
+        let record = self.0.jobs.get(&id).await?;
+        match record.as_ref().map(JobView::of).transpose()?.flatten() {
+            Some(view) => Ok(view),
+            None => Err(Error::new(ErrorKind::Internal, "the job that was just started isn't kept").with("job", id)),
+        }
+    }
+
+    /// A job of a data store; `None` if there is none, or its caller has deleted it.
+    ///
+    /// # Errors
+    /// When the job store can't be read.
+    pub async fn describe(&self, datastore: &str, id: &JobId) -> Result<Option<JobView>> {
+        if self.0.running.is_deleted(id) {
+            return Ok(None);
+        }
+        let record = self.0.jobs.get(id).await?;
+        let view = record.as_ref().map(JobView::of).transpose()?.flatten();
+        Ok(view.filter(|view| view.datastore_id.as_str() == datastore).map(|view| self.as_of_now(view)))
+    }
+
+    /// The jobs of a data store, in the order in which they were submitted.
+    ///
+    /// # Errors
+    /// When the job store can't be read.
+    pub async fn list(&self, datastore: &str) -> Result<Vec<JobView>> {
+        let records = self.0.jobs.list().await?;
+        let views = records.iter().filter_map(|record| JobView::of(record).transpose());
+        let views: Vec<JobView> = views.collect::<Result<_>>()?;
+        let is_shown = |view: &JobView| view.datastore_id.as_str() == datastore && !self.0.running.is_deleted(&view.id);
+        Ok(views.into_iter().filter(is_shown).map(|view| self.as_of_now(view)).collect())
+    }
+
+    /// Asks for the end of a job; `false` if it is over or was asked to end before.
+    ///
+    /// # Errors
+    /// When the job store can't be used.
+    pub async fn cancel(&self, view: &JobView, on_cancel: Option<OnCancel>) -> Result<bool> {
+        if let Some(control) = self.0.running.get(&view.id) {
+            return Ok(on_cancel.map_or_else(|| control.cancel(), |on_cancel| control.cancel_and(on_cancel)));
+        }
+        if !view.state.is_cancellable() {
+            return Ok(false);
+        }
+        // Another server runs it, or it waits for one that goes on with it.
+        self.0.jobs.ask_cancel(&view.id, CancelWish { on_cancel }).await?;
+        Ok(true)
+    }
+
+    /// Removes a job with its files: at once if it is over, else when it has ended. Nobody sees it from now on.
+    ///
+    /// # Errors
+    /// When the destination or the job store can't be used.
+    pub async fn delete(&self, view: &JobView) -> Result<()> {
+        match self.0.running.hide(&view.id) {
+            Some(control) => {
+                control.cancel_and(OnCancel::Discard);
+                Ok(())
+            }
+            None => self.remove(&view.id).await,
+        }
+    }
+
+    /// Goes on with the jobs that a process before this one has left, and gives their number.
+    ///
+    /// # Errors
+    /// When the job store can't be read. A job that can't be gone on with is told in the log, and the others go on.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with time enabled.
+    pub async fn recover(&self) -> Result<usize> {
+        let mut recovered = 0;
+        for record in self.0.jobs.list().await? {
+            if record.state.is_terminal() || !record.is_unfinished() {
+                continue;
+            }
+            match self.go_on(&record).await {
+                Ok(true) => recovered += 1,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(job = %record.id, error = format!("{error:#}"), "a job can't be gone on with");
+                }
+            }
+        }
+        Ok(recovered)
+    }
+
+    /// Number of jobs that run or wait here.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.0.running.len()
+    }
+
+    /// Waits until no job of the service runs here any more.
+    ///
+    /// # Cancellation
+    /// The jobs go on.
+    pub async fn idle(&self) {
+        self.0.watchers.close();
+        self.0.watchers.wait().await;
+        self.0.watchers.reopen();
+    }
+
+    async fn go_on(&self, record: &JobRecord) -> Result<bool> {
+        let Some(kept) = Kept::of_record(record) else { return Ok(false) };
+        let data_store = self.known(&kept.datastore_id)?;
+        let destination = self.destination(data_store, &kept)?;
+        let exporter = self.exporter_for(data_store, destination, &kept)?;
+        match exporter.resume(&record.id).await {
+            Ok(handle) => {
+                self.watch(handle);
+                Ok(true)
+            }
+            // Another server has it.
+            Err(error) if error.kind() == ErrorKind::Fenced => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn known(&self, datastore: &str) -> Result<&DataStore> {
+        self.data_store(datastore).ok_or_else(|| {
+            let shown: String = datastore.chars().take(100).collect();
+            Error::new(ErrorKind::NotFound, format!("there is no data store {shown:?}"))
+        })
+    }
+
+    async fn started_before(&self, kept: &Kept) -> Result<Option<JobView>> {
+        let Some(token) = &kept.client_token else { return Ok(None) };
+        for record in self.0.jobs.list().await? {
+            let Some(before) = Kept::of_record(&record) else { continue };
+            if before.client_token.as_ref() != Some(token) || before.datastore_id != kept.datastore_id {
+                continue;
+            }
+            if !before.is_same_order(kept) {
+                let message = "the client token was used for another request before";
+                return Err(Error::new(ErrorKind::InvalidRequest, message));
+            }
+            return JobView::of(&record);
+        }
+        Ok(None)
+    }
+
+    fn destination(&self, data_store: &DataStore, kept: &Kept) -> Result<Arc<dyn Destination>> {
+        match kept.output()? {
+            Some(output) => self.0.outputs.open(&output, kept.role()?.as_ref()),
+            None => data_store
+                .files
+                .clone()
+                .ok_or_else(|| Error::new(ErrorKind::InvalidRequest, "the data store keeps no output for download")),
+        }
+    }
+
+    /// A Group that isn't there is told at once, and not by a job that fails.
+    async fn look_for_group(&self, data_store: &DataStore, request: &ExportRequest) -> Result<()> {
+        let Level::Group { id } = request.level() else { return Ok(()) };
+        let snapshot = data_store.source.open().await?;
+        let transaction_time = snapshot.transaction_time();
+        resolve_cohort(snapshot.as_ref(), id.as_str(), &transaction_time, &data_store.base_urls).await.map(drop)
+    }
+
+    fn exporter_for(&self, data_store: &DataStore, destination: Arc<dyn Destination>, kept: &Kept) -> Result<Exporter> {
+        Ok(self.0.exporter.at(JobPlaces {
+            source: Arc::clone(&data_store.source),
+            destination,
+            datastore_id: data_store.id.clone(),
+            base_urls: data_store.base_urls.clone(),
+            context: kept.to_context()?,
+        }))
+    }
+
+    /// Keeps a job in sight until it ends.
+    fn watch(&self, handle: JobHandle) {
+        let id = handle.id().clone();
+        self.0.running.add(&id, handle.control());
+        let service = self.clone();
+        self.0.watchers.spawn(async move {
+            let report = handle.join().await;
+            tracing::info!(job = %id, state = %report.state, "the job has ended");
+            if service.0.running.end(&id)
+                && let Err(error) = service.remove(&id).await
+            {
+                tracing::warn!(job = %id, error = format!("{error:#}"), "a job that was deleted isn't removed");
+            }
+        });
+    }
+
+    async fn remove(&self, id: &JobId) -> Result<()> {
+        let Some(record) = self.0.jobs.get(id).await? else { return Ok(()) };
+        let Some(kept) = Kept::of_record(&record) else { return Ok(()) };
+        let destination = self.destination(self.known(&kept.datastore_id)?, &kept)?;
+        let options = SweepOptions::default().objects(true).record(true);
+        sweep(self.0.jobs.as_ref(), destination.as_ref(), id, options).await.map(drop)
+    }
+
+    /// The record lags behind a job that runs here.
+    fn as_of_now(&self, mut view: JobView) -> JobView {
+        if let Some(control) = self.0.running.get(&view.id) {
+            let state = control.state();
+            // Its end is what the record says, which has the manifest too.
+            if !state.is_terminal() && !view.state.is_terminal() {
+                view.state = state;
+            }
+            view.progress = Some(control.progress().borrow().clone());
+        }
+        view
+    }
+}

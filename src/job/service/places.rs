@@ -1,0 +1,91 @@
+//! Where a service's jobs read and write.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::destination::Destination;
+use crate::destination::open::{Settings, from_uri};
+use crate::error::{Error, ErrorKind, Result};
+use crate::request::{DatastoreId, OutputDataConfig, RoleArn};
+use crate::resource::reference::BaseUrls;
+use crate::source::Source;
+
+/// One of a service's data stores.
+#[derive(Clone, Debug)]
+pub struct DataStore {
+    pub(super) id: DatastoreId,
+    pub(super) source: Arc<dyn Source>,
+    pub(super) base_urls: BaseUrls,
+    pub(super) files: Option<Arc<dyn Destination>>,
+}
+
+impl DataStore {
+    /// A data store of this id, whose resources come from a source.
+    #[must_use]
+    pub fn new(id: DatastoreId, source: Arc<dyn Source>) -> Self {
+        Self { id, source, base_urls: BaseUrls::default(), files: None }
+    }
+
+    /// Sets the source's own bases, for absolute references.
+    #[must_use]
+    pub fn base_urls(mut self, base_urls: BaseUrls) -> Self {
+        self.base_urls = base_urls;
+        self
+    }
+
+    /// Sets where the output of Bulk Data exports is kept for download; without it there are none.
+    #[must_use]
+    pub fn files(mut self, files: Arc<dyn Destination>) -> Self {
+        self.files = Some(files);
+        self
+    }
+
+    /// The id.
+    #[must_use]
+    pub const fn id(&self) -> &DatastoreId {
+        &self.id
+    }
+
+    /// Whether it keeps output for download.
+    #[must_use]
+    pub const fn has_files(&self) -> bool {
+        self.files.is_some()
+    }
+}
+
+/// Opens the destinations that callers name.
+///
+/// A server decides here which buckets it writes to, and in whose name.
+pub trait Outputs: fmt::Debug + Send + Sync {
+    /// The destination for an output and a role. No request need be sent.
+    ///
+    /// # Errors
+    /// When the server doesn't write there, or not in that role's name; the message is told to the caller.
+    fn open(&self, output: &OutputDataConfig, role: Option<&RoleArn>) -> Result<Arc<dyn Destination>>;
+}
+
+/// Writes wherever the server's own credentials may: what a role's ARN says is passed over.
+#[derive(Clone, Debug, Default)]
+pub struct OwnCredentials {
+    /// How stores are reached. The key is that of the request.
+    pub settings: Settings,
+}
+
+impl Outputs for OwnCredentials {
+    fn open(&self, output: &OutputDataConfig, _role: Option<&RoleArn>) -> Result<Arc<dyn Destination>> {
+        let kms_key = output.kms_key_id.as_ref().map(ToString::to_string);
+        let settings = Settings { kms_key, ..self.settings.clone() };
+        Ok(from_uri(output.s3_uri.as_str(), &settings)?.destination)
+    }
+}
+
+/// Writes nowhere that a caller names: for servers with Bulk Data exports only.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoOutputs;
+
+impl Outputs for NoOutputs {
+    fn open(&self, _: &OutputDataConfig, _: Option<&RoleArn>) -> Result<Arc<dyn Destination>> {
+        let message = "this server writes to no store of the caller's";
+        Err(Error::new(ErrorKind::InvalidRequest, message))
+    }
+}

@@ -1,0 +1,84 @@
+//! A job as those see it who ask for it.
+
+use super::super::manifest::Manifest;
+use super::super::state::JobState;
+use super::super::store::JobRecord;
+use super::order::{Kept, Origin};
+use crate::engine::Progress;
+use crate::error::Result;
+use crate::fhir::Instant;
+use crate::request::{DatastoreId, JobId, JobName, OutputDataConfig, RoleArn};
+
+/// A job of a service as it is now.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct JobView {
+    /// Its id.
+    pub id: JobId,
+    /// The data store that it exports from.
+    pub datastore_id: DatastoreId,
+    /// How it was asked for.
+    pub origin: Origin,
+    /// Its state.
+    pub state: JobState,
+    /// The name that its caller gave it.
+    pub name: Option<JobName>,
+    /// When it was submitted.
+    pub submitted: Option<Instant>,
+    /// When it ended, if it has.
+    pub ended: Option<Instant>,
+    /// Where the output goes, if its caller said so.
+    pub output: Option<OutputDataConfig>,
+    /// The role in whose name it is written.
+    pub role: Option<RoleArn>,
+    /// The job folder below the destination's prefix, without a slash at its end; empty in the flat layout.
+    pub folder: String,
+    /// The URL that was asked, without its body.
+    pub request_url: String,
+    /// Whether a poll's answer keeps the job's status apart.
+    pub separate_status: bool,
+    /// What was skipped of the request, a sentence each.
+    pub skipped: Vec<String>,
+    /// Why it failed, or what it came to lack.
+    pub message: Option<String>,
+    /// What it produced, once it has ended with something.
+    pub manifest: Option<Manifest>,
+    /// How far it is, if it runs in this process.
+    pub progress: Option<Progress>,
+}
+
+impl JobView {
+    /// The view of a record; `None` if the job is none of a service.
+    pub(super) fn of(record: &JobRecord) -> Result<Option<Self>> {
+        let Some(kept) = Kept::of_record(record) else { return Ok(None) };
+        Ok(Some(Self {
+            id: record.id.clone(),
+            datastore_id: DatastoreId::new(&kept.datastore_id)?,
+            origin: kept.origin,
+            state: record.state,
+            name: kept.job_name(),
+            submitted: Instant::parse(&record.submitted).ok(),
+            ended: record.state.is_terminal().then(|| Instant::parse(&record.updated).ok()).flatten(),
+            output: kept.output()?,
+            role: kept.role()?,
+            folder: record.naming()?.folder().trim_end_matches('/').to_owned(),
+            request_url: kept.request_url,
+            separate_status: kept.separate_status,
+            skipped: kept.skipped,
+            message: record.error.clone(),
+            manifest: record.manifest.clone().and_then(|manifest| serde_json::from_value(manifest).ok()),
+            progress: None,
+        }))
+    }
+
+    /// How much of the ranges is done, in whole percent: never 100 before the job has ended.
+    #[must_use]
+    pub fn percent(&self) -> u8 {
+        if self.state.is_terminal() {
+            return 100;
+        }
+        let Some(progress) = &self.progress else { return 0 };
+        let done = progress.ranges_done.saturating_mul(100).checked_div(progress.ranges).unwrap_or(0);
+        u8::try_from(done.min(99)).unwrap_or(99)
+    }
+}

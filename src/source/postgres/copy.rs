@@ -45,7 +45,8 @@ impl CopyReader {
         let data = if self.held.is_empty() { chunk } else { self.held.as_slice() };
         let mut position = 0;
         if !self.has_begun {
-            let Some(header) = data.get(..HEADER_BYTES) else { return Ok(Rows { data, position, fields }) };
+            // There is no row before all of the header has come.
+            let Some(header) = data.get(..HEADER_BYTES) else { return Ok(Rows { data: &[], position, fields }) };
             if !header.starts_with(SIGNATURE) || header.get(SIGNATURE.len()..) != Some(&[0; 8]) {
                 return Err(damaged());
             }

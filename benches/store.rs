@@ -8,6 +8,7 @@
 
 mod support;
 
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,8 @@ fn main() {
     tell("bare SELECT of the bodies, in key order", bytes, bare, bare);
     let unordered = median(|| select(&path, "SELECT bytes FROM body"));
     tell("bare SELECT of the bodies, as they lie", bytes, unordered, bare);
+    let written = median(|| select_into_file(&path, in_key_order, folder.path()));
+    tell("bare SELECT, in key order, written to a file", bytes, written, bare);
     let nowhere = median(|| export(&path, bytes, ExportRequest::new(Level::System), None));
     tell("export, system, nowhere", bytes, nowhere, bare);
     let local = median(|| export(&path, bytes, ExportRequest::new(Level::System), Some(folder.path())));
@@ -110,6 +113,22 @@ fn select(path: &Path, sql: &str) -> Duration {
         bytes += row.get_ref(0).unwrap().as_blob().unwrap().len();
     }
     assert!(bytes > 0);
+    began.elapsed()
+}
+
+/// What a program without an engine would do.
+fn select_into_file(path: &Path, sql: &str, folder: &Path) -> Duration {
+    let connection = Connection::open(path).unwrap();
+    connection.pragma_update(None, "cache_size", -(64 << 10)).unwrap();
+    let began = Instant::now();
+    let mut file = BufWriter::with_capacity(1 << 20, tempfile::tempfile_in(folder).unwrap());
+    let mut statement = connection.prepare(sql).unwrap();
+    let mut rows = statement.query([]).unwrap();
+    while let Some(row) = rows.next().unwrap() {
+        file.write_all(row.get_ref(0).unwrap().as_blob().unwrap()).unwrap();
+        file.write_all(b"\n").unwrap();
+    }
+    file.into_inner().unwrap().sync_all().unwrap();
     began.elapsed()
 }
 

@@ -46,8 +46,8 @@ impl Default for Loading {
 
 /// Loads everything that a source holds into a store.
 ///
-/// A file that can't be read to its end is told, and the others are loaded; started again, the load goes on where it
-/// stopped.
+/// A file that can't be read to its end is told, and the others are loaded. A load that was stopped, or that failed, goes
+/// on where it was when it is started again; one that came to its end begins anew.
 ///
 /// # Errors
 /// When the source can't be opened, or the store can't be written to. What was written stays.
@@ -100,9 +100,7 @@ pub async fn load(
     }
     let Writer { mut report, source, target, tell, .. } = writer;
     tell(Event::Finishing);
-    if report.unreadable.is_empty() {
-        target.finish(&source).await?;
-    }
+    target.finish(&source).await?;
     debug_assert!(report.totals.balances());
     report.before = before.values().map(|progress| progress.totals.read).sum();
     Ok(report)

@@ -11,7 +11,7 @@ use rusqlite::params;
 
 use super::{Batch, FileProgress, Target, Written};
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::sqlite::schema::{INDEXED, indexed_by};
+use crate::source::sqlite::schema::{INDEXED, indexed_by, try_journal_mode};
 pub use store::{Store, Write};
 use upsert::{Outcome, Upsert, When};
 
@@ -65,7 +65,8 @@ impl Target for SqliteTarget {
         self.run(move |store| {
             let transaction = store.transaction()?;
             // An index is sorted when all is there, which is far quicker than to keep it sorted.
-            let is_empty = transaction.query_row("SELECT NOT EXISTS (SELECT 1 FROM resource)", [], |row| row.get(0))?;
+            let is_empty: bool =
+                transaction.query_row("SELECT NOT EXISTS (SELECT 1 FROM resource)", [], |row| row.get(0))?;
             if is_empty {
                 transaction.execute("DELETE FROM setting WHERE key = ?1", [INDEXED])?;
             }
@@ -74,6 +75,12 @@ impl Target for SqliteTarget {
             let files = rows.collect::<rusqlite::Result<Vec<(String, String)>>>()?;
             drop(statement);
             transaction.commit()?;
+            // A batch that is lost with the machine is loaded again. Into an empty store pages are written once and without
+            // sums, as a WAL would have it; nobody reads it yet.
+            store.connection.execute_batch("PRAGMA synchronous = NORMAL")?;
+            if is_empty {
+                try_journal_mode(&store.connection, "TRUNCATE");
+            }
             // What can't be read is loaded again.
             Ok(files.into_iter().filter_map(|(file, text)| Some((file, serde_json::from_str(&text).ok()?))).collect())
         })
@@ -128,6 +135,7 @@ impl Target for SqliteTarget {
             }
             transaction.execute("DELETE FROM load WHERE source = ?1", [source])?;
             transaction.commit()?;
+            try_journal_mode(&store.connection, "WAL");
             store.connection.execute_batch("PRAGMA wal_checkpoint(PASSIVE); PRAGMA optimize;")
         })
         .await

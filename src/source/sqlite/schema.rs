@@ -92,9 +92,19 @@ pub(crate) fn open_to_write(path: &Path) -> Result<Connection> {
     let is_empty = is_empty(&connection).map_err(|error| failed(path, error))?;
     if is_empty {
         create(&connection).map_err(|error| failed(path, error))?;
+    } else {
+        // A first load that was killed has left it in another mode.
+        try_journal_mode(&connection, "WAL");
     }
     check(&connection, path)?;
     Ok(connection)
+}
+
+/// Changes how the file is kept safe, which needs nobody else to have it open; else it stays as it is, which is safe too.
+pub(crate) fn try_journal_mode(connection: &Connection, mode: &str) {
+    if let Err(error) = connection.execute_batch(&format!("PRAGMA journal_mode = {mode}")) {
+        tracing::debug!(mode, %error, "the journal mode of the store can't be changed");
+    }
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {

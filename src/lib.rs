@@ -61,8 +61,9 @@
 //! - [`writer`]: objects and their parts.
 //! - [`destination`]: where objects go. The traits, object stores, folders, memory.
 //!
-//! Beside the flow: [`import`], which fills a store from a source; [`ledger`], what became of every resource; [`budget`], the bytes that may be buffered; [`cpu`], the
-//! pool that scans and compresses; [`fhir`], the words of the standard; [`clock`]; [`error`].
+//! Beside the flow: [`import`], which fills a store from a source; [`ledger`], what became of every resource;
+//! [`budget`], the bytes that may be buffered; [`cpu`], the pool that scans and compresses; [`metrics`]; [`fhir`], the
+//! words of the standard; [`clock`]; [`error`].
 //!
 //! # Features
 //! All are off by default and add to each other.
@@ -75,12 +76,15 @@
 //! | `gcs` | Google Cloud Storage |
 //! | `azure` | Azure Blob Storage |
 //! | `cli` | the `fhir-export` binary, with local folders and S3 |
+//! | `metrics` | numbers of running jobs, for whichever recorder the program installs: see [`metrics`] |
 //! | `testing` | faulty destinations, the naive exporter and the source contract suite, for tests of embedders |
 //! | `full` | everything |
 
 // Data runs one way: source → scan → filter → fan-out → writer → destination, with the job above.
 // `tests/it/hygiene.rs` reads the imports and keeps it so.
 pub mod budget;
+#[cfg(feature = "s3")]
+mod certificates;
 pub mod clock;
 pub mod cpu;
 pub mod destination;
@@ -92,12 +96,14 @@ pub mod import;
 pub mod job;
 pub mod ledger;
 mod location;
+pub mod metrics;
 #[cfg(feature = "postgres")]
 mod postgres;
 pub mod request;
 pub mod resource;
 pub mod scope;
 pub mod source;
+mod sync;
 pub mod writer;
 
 pub use error::{Error, ErrorKind, Result};

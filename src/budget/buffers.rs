@@ -1,11 +1,12 @@
 //! Memory of blocks and batches that is used again, because fresh pages cost faults.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::pool::Pool;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Share of the budget that may lie idle at most.
 const IDLE_SHARE: usize = 4;
@@ -34,7 +35,7 @@ struct Idle {
 
 impl Buffers {
     /// Memory that these pools pay for.
-    pub(super) fn new(pools: [Pool; 3]) -> Self {
+    pub(crate) fn new(pools: [Pool; 3]) -> Self {
         Self(Arc::new(Shared { pools, idle: Mutex::default() }))
     }
 
@@ -101,7 +102,13 @@ impl Buffers {
         self.0.pools.iter().map(Pool::size_bytes).sum::<usize>() / IDLE_SHARE
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Idle> {
+    /// How much lies idle.
+    #[cfg(test)]
+    pub(crate) fn idle_bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Idle> {
         self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -165,60 +172,63 @@ impl Drop for Lent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::explore;
 
     fn buffers(size_bytes: usize) -> (Pool, Buffers) {
         let pool = Pool::new(size_bytes);
         (pool.clone(), Buffers::new([pool, Pool::new(0), Pool::new(0)]))
     }
 
-    fn idle_bytes(buffers: &Buffers) -> usize {
-        buffers.lock().bytes
-    }
-
     #[test]
     fn memory_comes_back_when_its_last_slice_is_gone() {
-        let (_, buffers) = buffers(4000);
-        let shared = buffers.share(buffers.take_filled(1000).into());
-        let slice = shared.slice(10..20);
-        drop(shared);
-        assert_eq!(idle_bytes(&buffers), 0);
-        drop(slice);
-        assert_eq!(idle_bytes(&buffers), 1000);
-        assert_eq!(buffers.take_filled(1000).len(), 1000);
-        assert_eq!(idle_bytes(&buffers), 0);
+        explore(async || {
+            let (_, buffers) = buffers(4000);
+            let shared = buffers.share(buffers.take_filled(1000).into());
+            let slice = shared.slice(10..20);
+            drop(shared);
+            assert_eq!(buffers.idle_bytes(), 0);
+            drop(slice);
+            assert_eq!(buffers.idle_bytes(), 1000);
+            assert_eq!(buffers.take_filled(1000).len(), 1000);
+            assert_eq!(buffers.idle_bytes(), 0);
+        });
     }
 
     #[test]
     fn what_was_behind_the_data_is_not_written_again() {
-        let (_, buffers) = buffers(1000);
-        let mut memory = Memory::from(vec![7; 100]);
-        memory.truncate(10);
-        assert_eq!(&*memory, [7; 10]);
-        drop(buffers.share(memory));
-        assert_eq!(buffers.take_filled(100), [7; 100]);
+        explore(async || {
+            let (_, buffers) = buffers(1000);
+            let mut memory = Memory::from(vec![7; 100]);
+            memory.truncate(10);
+            assert_eq!(&*memory, [7; 10]);
+            drop(buffers.share(memory));
+            assert_eq!(buffers.take_filled(100), [7; 100]);
+        });
     }
 
     #[test]
     fn what_lies_idle_and_what_is_paid_for_are_no_more_than_the_budget() {
-        let (pool, buffers) = buffers(1000);
-        let lend = |bytes| (pool.try_acquire(bytes).unwrap(), buffers.share(buffers.take_filled(bytes).into()));
-        for (permit, shared) in [lend(200), lend(200), lend(400)] {
-            drop(shared);
+        explore(async || {
+            let (pool, buffers) = buffers(1000);
+            let lend = |bytes| (pool.try_acquire(bytes).unwrap(), buffers.share(buffers.take_filled(bytes).into()));
+            for (permit, shared) in [lend(200), lend(200), lend(400)] {
+                drop(shared);
+                drop(permit);
+            }
+            assert_eq!(buffers.idle_bytes(), 200, "the next one is over the share");
+            let permit = pool.try_acquire(900).unwrap();
+            assert_eq!(buffers.take_empty(900).capacity(), 900);
+            assert_eq!(buffers.idle_bytes(), 0);
             drop(permit);
-        }
-        assert_eq!(idle_bytes(&buffers), 200, "the next one is over the share");
-        let permit = pool.try_acquire(900).unwrap();
-        assert_eq!(buffers.take_empty(900).capacity(), 900);
-        assert_eq!(idle_bytes(&buffers), 0);
-        drop(permit);
-        let (permit, shared) = lend(100);
-        let (other_permit, other_shared) = lend(100);
-        drop((shared, permit));
-        let _rest = pool.try_acquire(850).unwrap();
-        drop((other_shared, other_permit));
-        assert_eq!(idle_bytes(&buffers), 100, "there was no room for it");
-        let _all = pool.try_acquire(150).unwrap();
-        buffers.fit();
-        assert_eq!(idle_bytes(&buffers), 0);
+            let (permit, shared) = lend(100);
+            let (other_permit, other_shared) = lend(100);
+            drop((shared, permit));
+            let _rest = pool.try_acquire(850).unwrap();
+            drop((other_shared, other_permit));
+            assert_eq!(buffers.idle_bytes(), 100, "there was no room for it");
+            let _all = pool.try_acquire(150).unwrap();
+            buffers.fit();
+            assert_eq!(buffers.idle_bytes(), 0);
+        });
     }
 }

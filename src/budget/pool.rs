@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
+
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Whose turn a waiter has: lower is served first, equals by arrival.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +29,7 @@ struct Shared {
 struct State {
     free_bytes: usize,
     arrivals: u64,
+    waits: u64,
     waiters: BTreeMap<(Turn, u64), Waiter>,
 }
 
@@ -41,7 +44,7 @@ impl Pool {
     /// Creates a pool of so many bytes.
     #[must_use]
     pub fn new(size_bytes: usize) -> Self {
-        let state = State { free_bytes: size_bytes, arrivals: 0, waiters: BTreeMap::new() };
+        let state = State { free_bytes: size_bytes, arrivals: 0, waits: 0, waiters: BTreeMap::new() };
         Self(Arc::new(Shared { size_bytes, state: Mutex::new(state) }))
     }
 
@@ -55,6 +58,18 @@ impl Pool {
     #[must_use]
     pub fn free_bytes(&self) -> usize {
         self.0.lock().free_bytes
+    }
+
+    /// How many wait now, and how often somebody had to.
+    #[must_use]
+    pub fn waits(&self) -> (usize, u64) {
+        let state = self.0.lock();
+        (state.waiters.len(), state.waits)
+    }
+
+    /// Counts a wait of somebody who makes room instead of queueing.
+    pub(crate) fn count_wait(&self) {
+        self.0.lock().waits += 1;
     }
 
     /// Takes bytes if they are free and nobody waits; more than the pool holds counts as the whole pool.
@@ -83,6 +98,9 @@ impl Pool {
             let mut state = self.0.lock();
             let place = (turn, state.arrivals);
             state.arrivals += 1;
+            if !state.waiters.is_empty() || state.free_bytes < bytes + leave_bytes {
+                state.waits += 1;
+            }
             state.waiters.insert(place, Waiter { bytes, leave_bytes, grant });
             place
         };
@@ -195,61 +213,72 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
+    use crate::sync::explore;
 
     #[test]
     fn a_dropped_permit_returns_its_bytes() {
-        let pool = Pool::new(100);
-        let mut permit = pool.try_acquire(80).unwrap();
-        assert!(pool.try_acquire(30).is_none());
-        drop(permit.split(50));
-        assert_eq!(pool.free_bytes(), 70);
-        permit.shrink_to(10);
-        assert_eq!(pool.free_bytes(), 90);
-        drop(permit);
-        assert_eq!(pool.free_bytes(), 100);
+        explore(async || {
+            let pool = Pool::new(100);
+            let mut permit = pool.try_acquire(80).unwrap();
+            assert!(pool.try_acquire(30).is_none());
+            drop(permit.split(50));
+            assert_eq!(pool.free_bytes(), 70);
+            permit.shrink_to(10);
+            assert_eq!(pool.free_bytes(), 90);
+            drop(permit);
+            assert_eq!(pool.free_bytes(), 100);
+        });
     }
 
-    #[tokio::test]
-    async fn waiters_are_served_by_turn_then_by_arrival() {
-        let pool = Pool::new(10);
-        let all = pool.try_acquire(10).unwrap();
-        let late = pool.acquire(Turn(2), 10, 0);
-        let mut early = Box::pin(pool.acquire(Turn(1), 10, 0));
-        assert!(early.as_mut().now_or_never().is_none());
-        drop(all);
-        let early = early.await;
-        assert_eq!(pool.free_bytes(), 0);
-        drop(early);
-        assert_eq!(late.await.bytes(), 10);
+    #[test]
+    fn waiters_are_served_by_turn_then_by_arrival() {
+        explore(async || {
+            let pool = Pool::new(10);
+            let all = pool.try_acquire(10).unwrap();
+            let late = pool.acquire(Turn(2), 10, 0);
+            let mut early = Box::pin(pool.acquire(Turn(1), 10, 0));
+            assert!(early.as_mut().now_or_never().is_none());
+            drop(all);
+            let early = early.await;
+            assert_eq!(pool.free_bytes(), 0);
+            drop(early);
+            assert_eq!(late.await.bytes(), 10);
+        });
     }
 
-    #[tokio::test]
-    async fn more_than_the_pool_holds_is_the_whole_pool() {
-        let pool = Pool::new(10);
-        assert_eq!(pool.acquire(Turn(0), 1000, 5).await.bytes(), 10);
-        assert_eq!(pool.free_bytes(), 10);
+    #[test]
+    fn more_than_the_pool_holds_is_the_whole_pool() {
+        explore(async || {
+            let pool = Pool::new(10);
+            assert_eq!(pool.acquire(Turn(0), 1000, 5).await.bytes(), 10);
+            assert_eq!(pool.free_bytes(), 10);
+        });
     }
 
-    #[tokio::test]
-    async fn a_waiter_that_leaves_lets_the_next_one_in() {
-        let pool = Pool::new(10);
-        let held = pool.try_acquire(5).unwrap();
-        let big = pool.acquire(Turn(0), 10, 0);
-        let small = pool.acquire(Turn(1), 5, 0);
-        drop(big);
-        assert_eq!(small.await.bytes(), 5);
-        drop(held);
-        assert_eq!(pool.free_bytes(), 10);
+    #[test]
+    fn a_waiter_that_leaves_lets_the_next_one_in() {
+        explore(async || {
+            let pool = Pool::new(10);
+            let held = pool.try_acquire(5).unwrap();
+            let big = pool.acquire(Turn(0), 10, 0);
+            let small = pool.acquire(Turn(1), 5, 0);
+            drop(big);
+            assert_eq!(small.await.bytes(), 5);
+            drop(held);
+            assert_eq!(pool.free_bytes(), 10);
+        });
     }
 
-    #[tokio::test]
-    async fn a_grant_leaves_the_reserve_to_earlier_turns() {
-        let pool = Pool::new(10);
-        let first = pool.acquire(Turn(5), 6, 4).await;
-        let mut second = Box::pin(pool.acquire(Turn(5), 3, 4));
-        assert!(second.as_mut().now_or_never().is_none());
-        let head = pool.acquire(Turn(0), 4, 0).await;
-        drop((first, head));
-        assert_eq!(second.await.bytes(), 3);
+    #[test]
+    fn a_grant_leaves_the_reserve_to_earlier_turns() {
+        explore(async || {
+            let pool = Pool::new(10);
+            let first = pool.acquire(Turn(5), 6, 4).await;
+            let mut second = Box::pin(pool.acquire(Turn(5), 3, 4));
+            assert!(second.as_mut().now_or_never().is_none());
+            let head = pool.acquire(Turn(0), 4, 0).await;
+            drop((first, head));
+            assert_eq!(second.await.bytes(), 3);
+        });
     }
 }

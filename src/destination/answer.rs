@@ -51,7 +51,8 @@ struct Watched(HttpClient);
 impl HttpService for Watched {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let asked = Asked::of(&request);
-        let response = self.0.execute(request).await.map_err(|error| asked.explain(error))?;
+        let host = request.uri().authority().map(ToString::to_string);
+        let response = self.0.execute(request).await.map_err(|error| asked.explain(error, host))?;
         let status = response.status().as_u16();
         let passing = status == 429 || status >= 500;
         // Without a signature it is a request for credentials, whose refusals object_store acts on itself.
@@ -85,7 +86,10 @@ impl Asked {
         }
     }
 
-    fn explain(self, error: HttpError) -> HttpError {
+    fn explain(self, error: HttpError, host: Option<String>) -> HttpError {
+        if let Some(reason) = untrusted(&error) {
+            return HttpError::new(HttpErrorKind::Unknown, Untrusted { host: host.unwrap_or_default(), reason });
+        }
         let unreachable = matches!(error.kind(), HttpErrorKind::Connect | HttpErrorKind::Timeout);
         match self.of_instance && unreachable {
             true => HttpError::new(HttpErrorKind::Unknown, NoCredentials),
@@ -115,6 +119,36 @@ impl fmt::Display for NoCredentials {
 }
 
 impl StdError for NoCredentials {}
+
+/// The other end isn't who it should be.
+#[derive(Debug)]
+struct Untrusted {
+    host: String,
+    reason: String,
+}
+
+impl fmt::Display for Untrusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the certificate of {} isn't trusted ({})", self.host, self.reason)
+    }
+}
+
+impl StdError for Untrusted {}
+
+/// Why a certificate wasn't accepted, if that is what an error comes from.
+fn untrusted(error: &(dyn StdError + 'static)) -> Option<String> {
+    chain(error).find_map(|link| {
+        // An error of input and output doesn't give what it carries as its source, but the source of that.
+        let carried = std::iter::successors(link.downcast_ref::<std::io::Error>(), |error| {
+            error.get_ref()?.downcast_ref::<std::io::Error>()
+        });
+        let found = carried.last().and_then(|error| error.get_ref()?.downcast_ref::<rustls::Error>());
+        match found.or_else(|| link.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::InvalidCertificate(reason)) => Some(reason.to_string()),
+            _ => None,
+        }
+    })
+}
 
 /// A store's refusal: status, code, message.
 #[derive(Debug)]
@@ -289,6 +323,9 @@ pub(super) fn judge(error: &(dyn StdError + 'static)) -> Option<Verdict> {
     }
     if let Some(missing) = chain(error).find_map(|link| link.downcast_ref::<NoCredentials>()) {
         return Some(Verdict::new(ErrorKind::PermissionDenied, missing.to_string()));
+    }
+    if let Some(untrusted) = chain(error).find_map(|link| link.downcast_ref::<Untrusted>()) {
+        return Some(Verdict::new(ErrorKind::Store, untrusted.to_string()));
     }
     let failed = chain(error).find_map(|link| link.downcast_ref::<HttpError>())?;
     Some(match failed.kind() {

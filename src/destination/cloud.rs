@@ -1,6 +1,6 @@
 //! Google Cloud Storage and Azure Blob Storage, by the code that S3 has.
 //!
-//! Neither was tested against the real service. They list no open uploads here: a lifecycle rule must remove those that
+//! Neither was tested against the real service; Azure was against its emulator, Azurite. They list no open uploads here: a lifecycle rule must remove those that
 //! a killed process leaves (GCS: `AbortIncompleteMultipartUpload`; Azure removes blocks by itself after a week, and has
 //! no abort).
 

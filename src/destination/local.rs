@@ -6,7 +6,8 @@
 //! process leaves in it is listed by [`Destination::open_uploads`]. Folders that become empty are removed.
 //!
 //! A part is durable when it is written. The file is synced every 256 MiB or 2 s, and before the rename; the folder
-//! after it. An existing object is never replaced.
+//! after it. What a failure of the machine's power may have cost since the last sync is read back when the upload is
+//! opened again, and written again where it isn't what it was. An existing object is never replaced.
 
 mod extents;
 mod files;

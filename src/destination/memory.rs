@@ -229,6 +229,7 @@ impl Upload for MemoryUpload {
         let stored = |(number, (_, bytes)): (&u32, &(PartId, Bytes))| StoredPart {
             number: *number,
             size_bytes: total_bytes(std::slice::from_ref(bytes)),
+            crc64nvme: None,
         };
         Ok(Some(pending.parts.iter().map(stored).collect()))
     }

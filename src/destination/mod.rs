@@ -179,6 +179,8 @@ pub struct StoredPart {
     pub number: u32,
     /// Its size, in bytes.
     pub size_bytes: u64,
+    /// CRC64NVME of what the store holds, if that had to be read back because it may have been lost.
+    pub crc64nvme: Option<u64>,
 }
 
 /// An upload that a listing shows.

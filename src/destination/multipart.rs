@@ -14,7 +14,7 @@ use object_store::path::Path;
 use object_store::{MultipartId, ObjectStore, ObjectStoreExt, PutPayload};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::store_error::{is_not_found, store_error};
+use super::store_error::{begin_error, is_not_found, store_error};
 use super::{Capabilities, Destination, ObjectKey, OpenUpload, PartId, StoredObject, StoredPart, Upload};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -161,7 +161,7 @@ impl Destination for MultipartDestination {
     async fn begin(&self, key: &ObjectKey) -> Result<Box<dyn Upload>> {
         let path = self.shared.path(key)?;
         let begun = self.shared.uploads.create_multipart(&path).await;
-        let id = begun.map_err(|error| store_error("the upload can't be begun", self.url(key), error))?;
+        let id = begun.map_err(|error| begin_error(self.url(key), error))?;
         Ok(self.shared.upload(key, path, id))
     }
 

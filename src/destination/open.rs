@@ -1,6 +1,6 @@
 //! The door to destinations: from a URI to a [`Destination`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::retry::{RetryCounts, Throttle};
@@ -15,6 +15,9 @@ pub struct Settings {
     pub endpoint: Option<String>,
     /// The region of the bucket in S3.
     pub region: Option<String>,
+    /// A file of certificate authorities in PEM, which S3 is trusted by besides those of the system; without it, the
+    /// file that `AWS_CA_BUNDLE` names.
+    pub ca_file: Option<PathBuf>,
     /// The KMS key that objects in S3 are encrypted with: an id, alias or ARN.
     pub kms_key: Option<String>,
     /// The checksum that is sent with each part to S3; CRC64NVME if nothing else is said.
@@ -76,6 +79,7 @@ fn refuse_s3_settings(settings: &Settings) -> Result<()> {
     let given = [
         ("an endpoint", settings.endpoint.is_some()),
         ("a region", settings.region.is_some()),
+        ("a file of the CA", settings.ca_file.is_some()),
         ("a KMS key", settings.kms_key.is_some()),
         ("a checksum of parts", settings.checksum.is_some()),
     ];
@@ -108,6 +112,9 @@ fn s3(uri: &str, settings: &Settings) -> Result<Opened> {
     }
     if let Some(region) = &settings.region {
         options = options.with_region(region);
+    }
+    if let Some(pem) = crate::certificates::pem_of(settings.ca_file.as_deref())? {
+        options = options.with_root_certificates(&pem)?;
     }
     if let Some(key) = &settings.kms_key {
         options = options.with_kms_key(key);

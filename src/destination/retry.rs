@@ -159,6 +159,12 @@ impl RetryCounts {
         RetryCause::ALL.into_iter().map(|cause| self.get(cause)).sum()
     }
 
+    /// The causes for which calls failed, by name, and how many for each.
+    pub fn by_cause(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = RetryCause::ALL.map(|cause| (cause.as_str(), self.get(cause)));
+        counts.into_iter().filter(|(_, count)| *count > 0)
+    }
+
     pub(super) fn add(&self, cause: RetryCause) {
         self.counter(cause).fetch_add(1, Ordering::Relaxed);
     }

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::retry::{RetryCause, RetryCounts, RetryPolicy, Throttle, no_answer};
 use super::{Capabilities, Destination, ObjectKey, OpenUpload, PartId, StoredObject, StoredPart, Upload};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics;
 
 /// The slowest store that [`Upload::complete`] is waited for, in bytes of the object a second.
 const SLOWEST_COMPLETE_BYTES_PER_SECOND: u64 = 64 << 20;
@@ -116,6 +117,7 @@ impl Shared {
     fn count(&self, error: &Error) {
         let Some(cause) = RetryCause::of(error) else { return };
         self.counts.add(cause);
+        metrics::add(&metrics::STORE_FAILURES, &[("cause", cause.as_str())], 1);
         if cause == RetryCause::Throttled {
             self.throttle.throttled();
         }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use object_store::RetryConfig;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredentialProvider, Checksum};
 use object_store::client::HttpConnector;
-use object_store::{ClientConfigKey, ClientOptions, HeaderValue};
+use object_store::{Certificate, ClientConfigKey, ClientOptions, HeaderValue};
 
 pub use uri::S3Uri;
 
@@ -27,6 +27,7 @@ use self::listing::S3Listing;
 use super::answer::WatchedConnector;
 use super::multipart::MultipartDestination;
 use super::{Capabilities, answer};
+use crate::certificates;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where AWS takes requests when no region was named.
@@ -76,6 +77,7 @@ pub struct S3Options {
     checksum: PartChecksum,
     addressing: Addressing,
     signed_payload: Option<bool>,
+    root_certificates: Vec<Certificate>,
     /// Credentials are at hand and aren't asked for over the network.
     has_credentials: bool,
 }
@@ -109,6 +111,7 @@ impl S3Options {
             checksum: PartChecksum::default(),
             addressing: Addressing::default(),
             signed_payload: None,
+            root_certificates: Vec::new(),
             has_credentials: false,
         }
     }
@@ -199,6 +202,15 @@ impl S3Options {
     pub fn with_signed_payload(mut self, signed: bool) -> Self {
         self.signed_payload = Some(signed);
         self
+    }
+
+    /// Trusts these certificate authorities besides those that the system trusts: one or more certificates in PEM.
+    ///
+    /// # Errors
+    /// When there is none in it, or one can't be read.
+    pub fn with_root_certificates(mut self, pem: &[u8]) -> Result<Self> {
+        self.root_certificates.extend(certificates::from_pem(pem)?);
+        Ok(self)
     }
 
     /// The bucket and prefix.
@@ -296,6 +308,9 @@ impl S3Options {
             .with_content_type_for_suffix("ndjson", "application/fhir+ndjson")
             .with_content_type_for_suffix("gz", "application/gzip")
             .with_content_type_for_suffix("json", "application/json");
+        for certificate in &self.root_certificates {
+            options = options.with_root_certificate(certificate.clone());
+        }
         for key in KEPT_CLIENT_SETTINGS {
             if let Some(value) = self.base.get_config_value(&AmazonS3ConfigKey::Client(key)) {
                 options = options.with_config(key, value);

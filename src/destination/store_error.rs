@@ -37,6 +37,17 @@ pub(super) fn store_error(what: &str, url: impl std::fmt::Display, error: StoreE
     }
 }
 
+/// Makes the error of an upload that can't be begun: whatever the store says isn't there, it can only be the bucket.
+#[cold]
+#[inline(never)]
+pub(super) fn begin_error(url: impl std::fmt::Display, error: StoreError) -> Error {
+    const WHAT: &str = "the upload can't be begun";
+    if !is_not_found(&error) {
+        return store_error(WHAT, url, error);
+    }
+    Error::new(ErrorKind::NotFound, format!("{WHAT}: the bucket isn't there")).with("object", url).caused_by(error)
+}
+
 /// Whether the error says that there is no such thing.
 pub(super) fn is_not_found(error: &StoreError) -> bool {
     judge(error).kind == ErrorKind::NotFound

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use super::deletions::ToldBefore;
 use super::outcome::{self, Place};
 use super::restart::{Point, ReadFrom, Restart};
 use super::sift::{Reason, Run, Sieve, Sifted, SiftedBlock};
 use crate::budget::{Buffers, Memory, Permit};
 use crate::error::{Error, ErrorKind, Result};
+use crate::filter::DeletionVerdict;
 use crate::ledger::{Books, Count, END_OF_RANGE, Fate, LedgerRow, Notes, Origin, Slot};
+use crate::source::Tombstone;
 use crate::writer::{Content, Entry, Lines, Writers};
 
 /// Bytes of resources after which the end of a range is noted: a job that goes on reads so much again, more or less, of
@@ -38,12 +41,15 @@ pub enum OnBad {
 pub(super) struct FanOut {
     pub(super) writers: Writers,
     pub(super) books: Books,
+    /// Resources that were deleted and left out because it isn't known whose they were.
+    pub(super) of_unknown_patients: u64,
+    pub(super) told_before: ToldBefore,
     /// Errors that the report lists: the job can't end without them being told.
     pub(super) errors: u64,
     sieve: Arc<Sieve>,
     buffers: Buffers,
     on_bad: OnBad,
-    halt: CancellationToken,
+    pub(super) halt: CancellationToken,
     contents: Vec<Option<Content>>,
     noted: Noted,
 }
@@ -131,6 +137,8 @@ impl FanOut {
         Self {
             writers,
             books: Books::default(),
+            of_unknown_patients: 0,
+            told_before: ToldBefore::default(),
             errors: 0,
             sieve,
             buffers,
@@ -145,6 +153,9 @@ impl FanOut {
     pub(super) fn restart(&mut self, restart: Restart) -> Result<()> {
         for Point { content, row, place, position } in restart.points {
             let slot = self.slot_of(content.as_ref())?;
+            if slot == Slot::DELETED {
+                self.told_before = ToldBefore::of(&position);
+            }
             self.books.go_on(slot, row, place, position);
         }
         for (content, start) in restart.starts {
@@ -164,6 +175,7 @@ impl FanOut {
         match content {
             None => Ok(Slot::UNKNOWN),
             Some(Content::Errors) => Ok(Slot::ERRORS),
+            Some(Content::Deleted) => Ok(Slot::DELETED),
             Some(Content::Resources(resource_type)) => self.sieve.types().slot(resource_type.as_str()),
         }
     }
@@ -308,6 +320,10 @@ impl FanOut {
         self.quarantine(&place, &Reason::TooLong { limit_bytes }).await
     }
 
+    pub(super) fn judge_deletion(&self, tombstone: &Tombstone) -> DeletionVerdict {
+        self.sieve.judge_deletion(tombstone)
+    }
+
     /// Whether the first bad thing ends the job.
     pub(super) fn fails_on_bad(&self) -> bool {
         self.on_bad == OnBad::Fail
@@ -341,7 +357,7 @@ impl FanOut {
         self.report(outcome::unreadable(name, error)).await
     }
 
-    /// Goes on behind all ranges, of which there are so many.
+    /// Goes on behind all ranges and what was deleted; there are so many before.
     pub(super) fn begin_epilogue(&mut self, ranges: usize) {
         self.books.begin_range(ranges, &Arc::from(BEHIND_ALL), None);
     }

@@ -10,7 +10,8 @@ use tracing::Instrument;
 use super::fan_out::FanOut;
 use super::halted;
 use super::progress::Reporter;
-use super::range_sink::{Intake, Piece, RangeSink};
+use super::range_sink::{Intake, Piece, RangeSink, Stand};
+use super::reopen::{Reopened, Reopener};
 use super::restart::ReadFrom;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{Cursor, Range, Snapshot};
@@ -36,14 +37,26 @@ pub(super) struct Ranges {
     read_ahead: usize,
     reading: BTreeMap<usize, Reading>,
     tasks: JoinSet<()>,
+    reopener: Option<Reopener>,
+    /// Where the range whose turn it is goes on in another snapshot.
+    goes_on: Option<Stand>,
+    /// Where the snapshot was lost, if it was.
+    lost_at: Option<String>,
 }
 
 /// A range that is being read.
 #[derive(Debug)]
 struct Reading {
     pieces: mpsc::Receiver<Piece>,
-    ended: tokio::sync::oneshot::Receiver<Result<()>>,
+    ended: tokio::sync::oneshot::Receiver<EndOfRead>,
     task: AbortHandle,
+}
+
+/// How a read ended, and where another could go on.
+#[derive(Debug)]
+struct EndOfRead {
+    result: Result<()>,
+    stand: Option<Stand>,
 }
 
 impl Ranges {
@@ -53,6 +66,7 @@ impl Ranges {
         reads: Vec<ReadFrom>,
         intake: Arc<Intake>,
         read_ahead: usize,
+        reopener: Option<Reopener>,
     ) -> Self {
         Self {
             snapshot,
@@ -62,6 +76,9 @@ impl Ranges {
             read_ahead: read_ahead.max(1),
             reading: BTreeMap::new(),
             tasks: JoinSet::new(),
+            reopener,
+            goes_on: None,
+            lost_at: None,
         }
     }
 
@@ -80,6 +97,7 @@ impl Ranges {
             if read_from != ReadFrom::Nowhere {
                 self.fan_out_range(index, &name, fan_out, reporter).await?;
             }
+            self.goes_on = None;
             fan_out.end_range(index + 1 == self.ranges.len()).await?;
             reporter.end_range();
         }
@@ -120,6 +138,18 @@ impl Ranges {
         fan_out: &mut FanOut,
         reporter: &mut Reporter,
     ) -> Result<()> {
+        while !self.fan_out_read(index, name, fan_out, reporter).await? {}
+        Ok(())
+    }
+
+    /// Fans out what one read of the range brings; tells whether that is all of it.
+    async fn fan_out_read(
+        &mut self,
+        index: usize,
+        name: &Arc<str>,
+        fan_out: &mut FanOut,
+        reporter: &mut Reporter,
+    ) -> Result<bool> {
         let activity = Arc::clone(&self.intake.activity);
         while let Some(piece) = activity.waiting(WaitsFor::Source, self.next_piece(index)).await? {
             match piece {
@@ -132,6 +162,9 @@ impl Ranges {
                 }
             }
             reporter.tick(&fan_out.books, &self.intake.sieve);
+            if let Some(reopener) = &mut self.reopener {
+                reopener.succeeded();
+            }
         }
         self.end_of(index, name, fan_out).await
     }
@@ -151,36 +184,82 @@ impl Ranges {
     }
 
     /// How the reading of a range ended: a range that can't be read is reported, anything else ends the job.
-    async fn end_of(&mut self, index: usize, name: &str, fan_out: &mut FanOut) -> Result<()> {
-        let Some(reading) = self.reading.remove(&index) else { return Ok(()) };
-        let ended = reading.ended.await.unwrap_or_else(|_| Err(reader_gone()));
-        match ended {
-            Ok(()) => Ok(()),
+    async fn end_of(&mut self, index: usize, name: &str, fan_out: &mut FanOut) -> Result<bool> {
+        let Some(reading) = self.reading.remove(&index) else { return Ok(true) };
+        let gone = |_| EndOfRead { result: Err(reader_gone()), stand: None };
+        let EndOfRead { result, stand } = reading.ended.await.unwrap_or_else(gone);
+        match result {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::SnapshotLost && stand.is_some() => {
+                self.goes_on = stand;
+                self.reopen(index, error, fan_out).await?;
+                Ok(false)
+            }
             Err(error) if error.kind() == ErrorKind::Unreadable && !fan_out.fails_on_bad() => {
                 tracing::warn!(range = name, error = format!("{error:#}"), "range can't be read");
-                fan_out.report_unreadable(name, &error).await
+                fan_out.report_unreadable(name, &error).await?;
+                Ok(true)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Opens the source again because its snapshot is lost, and starts the reading of what isn't fanned out yet.
+    pub(super) async fn reopen(&mut self, index: usize, lost: Error, fan_out: &FanOut) -> Result<()> {
+        let Some(reopener) = &mut self.reopener else { return Err(lost) };
+        tracing::warn!(error = format!("{lost:#}"), "the snapshot is lost; the source is opened again");
+        self.reading.clear();
+        self.tasks.shutdown().await;
+        let halt = self.intake.halt.clone();
+        let reopened = halt.run_until_cancelled(reopener.reopen(lost)).await.unwrap_or_else(|| Err(halted()))?;
+        let Reopened { snapshot, plan, is_same } = reopened;
+        if !is_same {
+            self.intake.sieve.lose_snapshot();
+            self.lost_at.get_or_insert_with(|| fan_out.books.position().to_string());
+        }
+        self.snapshot = snapshot;
+        for (number, range) in self.ranges.iter_mut().enumerate().skip(index) {
+            match plan.ranges.iter().find(|known| known.name == range.name) {
+                Some(known) => *range = known.clone(),
+                // Gone with its last row.
+                None => {
+                    self.reads.resize(self.reads.len().max(number + 1), ReadFrom::Start);
+                    self.reads.iter_mut().skip(number).take(1).for_each(|read| *read = ReadFrom::Nowhere);
+                }
+            }
+        }
+        self.start_up_to(index + self.read_ahead);
+        Ok(())
+    }
+
+    /// The snapshot that is read now.
+    pub(super) fn snapshot(&self) -> Arc<dyn Snapshot> {
+        Arc::clone(&self.snapshot)
+    }
+
+    pub(super) fn take_lost_at(&mut self) -> Option<String> {
+        self.lost_at.take()
     }
 
     fn start_up_to(&mut self, end: usize) {
         let head = usize::try_from(*self.intake.head.borrow()).unwrap_or(usize::MAX);
         for index in head..end.min(self.ranges.len()) {
             if !self.reading.contains_key(&index) {
-                self.start(index);
+                self.start(index, head);
             }
         }
         self.reap();
     }
 
-    fn start(&mut self, index: usize) {
+    fn start(&mut self, index: usize, head: usize) {
         let Some(range) = self.ranges.get(index).cloned() else { return };
-        let (from, rows_before) = match self.read_from(index) {
-            ReadFrom::Nowhere => return,
-            ReadFrom::Start => (Cursor::start(), 0),
+        let goes_on = self.goes_on.clone().filter(|_| index == head);
+        let (from, rows_before) = match (self.read_from(index), goes_on) {
+            (ReadFrom::Nowhere, _) => return,
+            (_, Some(Stand { cursor, rows_before })) => (cursor, rows_before),
+            (ReadFrom::Start, None) => (Cursor::start(), 0),
             // Of lines the number of rows is never asked for.
-            ReadFrom::Position(position, _) => {
+            (ReadFrom::Position(position, _), None) => {
                 (Cursor::new(&position.cursor), position.place.saturating_sub(position.rows_after))
             }
         };
@@ -192,7 +271,7 @@ impl Ranges {
         let reading = async move {
             // Reading owns nothing that could be lost, so it may be dropped at any await.
             let read = halt.run_until_cancelled(read(snapshot.as_ref(), &range, &from, sink)).await;
-            drop(end.send(read.unwrap_or_else(|| Err(halted()))));
+            drop(end.send(read.unwrap_or_else(|| EndOfRead { result: Err(halted()), stand: None })));
         };
         let task = self.tasks.spawn(reading.instrument(span));
         self.reading.insert(index, Reading { pieces, ended, task });
@@ -214,9 +293,12 @@ impl Ranges {
     }
 }
 
-async fn read(snapshot: &dyn Snapshot, range: &Range, from: &Cursor, mut sink: RangeSink) -> Result<()> {
-    snapshot.read(range, from, &mut sink).await?;
-    sink.finish().await
+async fn read(snapshot: &dyn Snapshot, range: &Range, from: &Cursor, mut sink: RangeSink) -> EndOfRead {
+    let result = match snapshot.read(range, from, &mut sink).await {
+        Ok(()) => sink.finish().await,
+        Err(error) => Err(error),
+    };
+    EndOfRead { result, stand: sink.stand() }
 }
 
 fn reader_gone() -> Error {

@@ -8,11 +8,13 @@
 //! ranges may feed one object, and its order must not depend on which of them was quicker.
 
 mod block;
+mod deletions;
 mod fan_out;
 mod intake;
 mod outcome;
 mod progress;
 mod range_sink;
+mod reopen;
 mod restart;
 mod sift;
 
@@ -20,19 +22,21 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use deletions::{DELETIONS, Deletions};
 pub(crate) use fan_out::BEHIND_ALL;
 pub use fan_out::OnBad;
 pub use progress::{Progress, TypeProgress, Waited};
+pub(crate) use reopen::Reopener;
 pub(crate) use restart::{Point, ReadFrom, Restart};
 
 use crate::budget::Budget;
 use crate::cpu::CpuPool;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::ResourceType;
 use crate::filter::Filter;
 use crate::ledger::{Books, LedgerRow, Slot};
 use crate::resource::Validation;
-use crate::source::{Range, Snapshot};
+use crate::source::{Asked, Range, Snapshot};
 use crate::writer::{Activity, Ending, ObjectOutcome, Writers};
 use fan_out::FanOut;
 use intake::Ranges;
@@ -66,6 +70,10 @@ pub(crate) struct Engine {
     /// Ends the job's reading when it is cancelled.
     pub(crate) halt: CancellationToken,
     pub(crate) progress: tokio::sync::watch::Sender<Progress>,
+    /// How the source is opened again if its snapshot is lost.
+    pub(crate) reopener: Option<Reopener>,
+    /// What was deleted is told, of what is asked for here.
+    pub(crate) deletions: Option<Asked>,
     /// Where the job goes on, if it was interrupted.
     pub(crate) restart: Restart,
     /// Whether the job moves.
@@ -77,6 +85,7 @@ pub(crate) struct Engine {
 pub(crate) struct FannedOut {
     fan_out: FanOut,
     sieve: Arc<Sieve>,
+    lost_at: Option<String>,
 }
 
 /// A job's objects, ended, and its books.
@@ -86,6 +95,8 @@ pub(crate) struct Ended {
     pub(crate) outcomes: Vec<ObjectOutcome>,
     /// The row of each type that was met, and of resources of no known type.
     pub(crate) rows: Vec<(Option<ResourceType>, LedgerRow)>,
+    /// The row of what was deleted.
+    pub(crate) deletions: Deletions,
     /// Errors in the report.
     pub(crate) errors: u64,
 }
@@ -111,25 +122,46 @@ impl Engine {
             activity: Arc::clone(&self.activity),
         });
         let mut fan_out = FanOut::new(self.writers, Arc::clone(&sieve), buffers, self.on_bad, self.halt);
-        let mut reporter = Reporter::new(self.progress, self.activity);
+        let mut reporter = Reporter::new(self.progress, Arc::clone(&self.activity));
         let count = self.ranges.len();
         let mut restart = self.restart;
         let reads = std::mem::take(&mut restart.reads);
-        let mut ranges = Ranges::new(self.snapshot, self.ranges, reads, intake, self.limits.read_ahead);
+        let mut ranges = Ranges::new(self.snapshot, self.ranges, reads, intake, self.limits.read_ahead, self.reopener);
         let ran = match fan_out.restart(restart) {
             Ok(()) => ranges.run(&mut fan_out, &mut reporter).await,
             Err(error) => Err(error),
         };
         ranges.stop().await;
+        let ran = match (ran, &self.deletions) {
+            (Ok(()), Some(asked)) => take_deletions(&mut fan_out, &mut ranges, count, asked).await,
+            (ran, _) => ran,
+        };
+        let lost_at = ranges.take_lost_at();
+        self.activity.end_reading();
         if ran.is_ok() {
-            fan_out.begin_epilogue(count);
+            fan_out.begin_epilogue(count + 1);
         }
         reporter.publish(&fan_out.books, &sieve);
-        (FannedOut { fan_out, sieve }, ran)
+        (FannedOut { fan_out, sieve, lost_at }, ran)
+    }
+}
+
+/// Tells what was deleted, in another snapshot if the one at hand is lost.
+async fn take_deletions(fan_out: &mut FanOut, ranges: &mut Ranges, count: usize, asked: &Asked) -> Result<()> {
+    loop {
+        match fan_out.take_deletions(count, ranges.snapshot().as_ref(), asked).await {
+            Err(error) if error.kind() == ErrorKind::SnapshotLost => ranges.reopen(count, error, fan_out).await?,
+            taken => return taken,
+        }
     }
 }
 
 impl FannedOut {
+    /// Where the snapshot was lost, if it was.
+    pub(crate) fn take_lost_at(&mut self) -> Option<String> {
+        self.lost_at.take()
+    }
+
     /// Adds a line to the error report that is no error.
     pub(crate) async fn inform_outside_level(&mut self, resource_type: &ResourceType, level: &str) -> Result<()> {
         self.fan_out.report_behind(outcome::outside_level(resource_type.as_str(), level), false).await
@@ -142,9 +174,10 @@ impl FannedOut {
 
     /// Ends all objects in the given way.
     pub(crate) async fn end(self, ending: Ending) -> Ended {
-        let FanOut { writers, books, errors, .. } = self.fan_out;
+        let FanOut { writers, books, errors, of_unknown_patients, .. } = self.fan_out;
         let outcomes = writers.end(ending, &books).await;
-        Ended { outcomes, rows: rows(&books, &self.sieve), errors }
+        let deletions = Deletions { row: books.row(Slot::DELETED), of_unknown_patients };
+        Ended { outcomes, rows: rows(&books, &self.sieve), deletions, errors }
     }
 }
 

@@ -12,7 +12,7 @@ use super::sift::{Sieve, SiftedBlock};
 use crate::budget::{Buffers, Permit, Pool, Turn};
 use crate::cpu::{CpuPool, Pending};
 use crate::error::{Error, Result};
-use crate::ledger::Origin;
+use crate::ledger::{Origin, RowPositions};
 use crate::source::{BlockSink, Buffer, Cursor, Rows};
 use crate::writer::Activity;
 
@@ -57,6 +57,15 @@ pub(super) struct RangeSink {
     out: mpsc::Sender<Piece>,
     start: Start,
     held: Held,
+    has_rows: bool,
+}
+
+/// Where a range can be read on behind all that was handed on.
+#[derive(Clone, Debug)]
+pub(super) struct Stand {
+    pub(super) cursor: Cursor,
+    /// Rows between the range's start and the cursor.
+    pub(super) rows_before: u64,
 }
 
 /// Where what comes next begins in its range.
@@ -116,9 +125,11 @@ impl Start {
     }
 
     /// Where so many rows begin; what comes next begins behind them.
-    fn after_rows(&mut self, rows: u64) -> Origin {
+    fn after_rows(&mut self, rows: u64, positions: RowPositions) -> Origin {
+        // Told of every row, or of none.
+        let positions = (positions.len() as u64 == rows).then(|| Arc::new(positions));
         let (cursor, place) = (Arc::from(self.cursor.as_bytes()), self.rows_before);
-        let origin = Origin::Cursor { cursor, rows: self.passed, place };
+        let origin = Origin::Cursor { cursor, rows: self.passed, place, positions };
         self.passed += rows;
         self.rows_before += rows;
         origin
@@ -129,11 +140,22 @@ impl RangeSink {
     /// Of a range that is read from a place within, `rows_before` is how many rows lie before it.
     pub(super) fn new(intake: Arc<Intake>, number: u64, rows_before: u64, out: mpsc::Sender<Piece>) -> Self {
         let start = Start { cursor: Cursor::start(), passed: 0, rows_before };
-        Self { intake, number, out, start, held: Held::Nothing }
+        Self { intake, number, out, start, held: Held::Nothing, has_rows: false }
+    }
+
+    /// Where the range can be read on, if the source has told a cursor since the last rows.
+    pub(super) fn stand(&self) -> Option<Stand> {
+        let Start { cursor, passed, rows_before } = &self.start;
+        let cursor = match passed {
+            0 => cursor.clone(),
+            _ if self.has_rows => return None,
+            passed => Cursor::from_offset(cursor.offset()? + passed),
+        };
+        Some(Stand { cursor, rows_before: *rows_before })
     }
 
     /// Ends the range: what is held is its last line.
-    pub(super) async fn finish(mut self) -> Result<()> {
+    pub(super) async fn finish(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.held, Held::Nothing) {
             Held::Nothing => Ok(()),
             Held::TooLong(passed) => self.end_line_too_long(passed).await,
@@ -148,16 +170,17 @@ impl RangeSink {
 
     async fn send_lines(&mut self, mut buffer: Buffer) -> Result<()> {
         buffer.end_line();
-        self.send(buffer, Shape::Lines).await
+        self.send_whole_lines(buffer).await
     }
 
-    async fn send(&mut self, buffer: Buffer, shape: Shape) -> Result<()> {
+    async fn send_whole_lines(&mut self, buffer: Buffer) -> Result<()> {
+        let origin = self.start.after_lines(buffer.filled().len() as u64);
+        self.send(buffer, origin, Shape::Lines).await
+    }
+
+    async fn send(&mut self, buffer: Buffer, origin: Origin, shape: Shape) -> Result<()> {
         self.intake.activity.moved();
         let (memory, filled, permit) = buffer.into_parts();
-        let origin = match &shape {
-            Shape::Lines => self.start.after_lines(filled as u64),
-            Shape::Rows(marks) => self.start.after_rows(marks.len() as u64),
-        };
         let (sieve, limit) = (Arc::clone(&self.intake.sieve), self.intake.line_limit_bytes);
         let block = Block { memory: memory.into(), filled, permit, origin, shape };
         let sifted = self.intake.cpu.run(move || sieve.sift(block, limit));
@@ -273,12 +296,15 @@ impl BlockSink for RangeSink {
         if rows.is_empty() {
             return Ok(());
         }
-        let (buffer, marks) = rows.into_parts();
-        self.send(buffer, Shape::Rows(marks)).await
+        let (buffer, marks, positions) = rows.into_parts();
+        self.has_rows = true;
+        let origin = self.start.after_rows(marks.len() as u64, positions);
+        self.send(buffer, origin, Shape::Rows(marks)).await
     }
 
     async fn row_too_long(&mut self, length_bytes: u64) -> Result<()> {
-        let origin = self.start.after_rows(1);
+        self.has_rows = true;
+        let origin = self.start.after_rows(1, RowPositions::default());
         self.hand_on(Piece::TooLong { origin, length_bytes }).await
     }
 
@@ -303,7 +329,7 @@ impl RangeSink {
                 Held::Tail(tail)
             };
         }
-        self.send(Buffer::new(memory, end, permit), Shape::Lines).await
+        self.send_whole_lines(Buffer::new(memory, end, permit)).await
     }
 
     /// Looks for the end of a line that is over the limit.

@@ -10,10 +10,11 @@ use super::block::{Block, Shape};
 use crate::budget::{Memory, Permit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::ResourceType;
-use crate::filter::{Filter, Judgement, Verdict};
+use crate::filter::{DeletionVerdict, Filter, Judgement, Verdict};
 use crate::ledger::{Exclusion, Notes, Origin, Slot, TypeTable};
 use crate::resource::{Defect, Facts, Lines, References, ScanPlan, Validation, scan};
 use crate::scope::{Fingerprint, Question};
+use crate::source::Tombstone;
 
 /// Lines whose look-ups are made together.
 const DEFERRED_LINES: usize = 64;
@@ -99,6 +100,15 @@ impl Sieve {
 
     pub(super) const fn types(&self) -> &TypeTable {
         &self.types
+    }
+
+    /// From now on what is stamped after T has taken the place of something.
+    pub(super) fn lose_snapshot(&self) {
+        self.filter.lose_snapshot();
+    }
+
+    pub(super) fn judge_deletion(&self, tombstone: &Tombstone) -> DeletionVerdict {
+        self.filter.judge_deletion(tombstone)
     }
 
     /// How many lines had to be gone through byte by byte.

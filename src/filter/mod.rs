@@ -3,12 +3,15 @@
 //! Pure and quick: no allocation, nothing that waits. Reasons are tried in the order of [`Exclusion::ALL`], so that a
 //! resource that could be left out for several has one fate.
 
+mod deletion;
 mod policy;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+pub(crate) use deletion::DeletionVerdict;
 pub use policy::{Candidate, Policy};
 
 use crate::fhir::{Instant, ResourceType};
@@ -29,6 +32,8 @@ pub struct Filter {
     compartment: Arc<Compartment>,
     base_urls: BaseUrls,
     policy: Option<Arc<dyn Policy>>,
+    /// The snapshot was lost while the job ran.
+    is_lost: AtomicBool,
 }
 
 /// What the filter is built from.
@@ -93,7 +98,8 @@ impl Filter {
     pub fn new(parts: FilterParts) -> Self {
         let FilterParts { types, since, until, transaction_time, after_t, scope, compartment, base_urls, policy } =
             parts;
-        Self { types, since, until, transaction_time, after_t, scope, compartment, base_urls, policy }
+        let is_lost = AtomicBool::new(false);
+        Self { types, since, until, transaction_time, after_t, scope, compartment, base_urls, policy, is_lost }
     }
 
     /// What the scan must learn of each resource for this filter, checking it as far as `validation` says.
@@ -104,6 +110,11 @@ impl Filter {
             Scope::AnyPatient | Scope::Cohort(_) => Some(Arc::clone(&self.compartment)),
         };
         ScanPlan { compartment, validation }
+    }
+
+    /// Says that the snapshot is lost: what it would exclude as stamped after T counts as superseded from now on.
+    pub(crate) fn lose_snapshot(&self) {
+        self.is_lost.store(true, Ordering::Relaxed);
     }
 
     /// Whether a type was asked for.
@@ -209,6 +220,7 @@ impl Filter {
         }
         if *modified > self.transaction_time {
             match self.after_t {
+                AfterT::Exclude if self.is_lost.load(Ordering::Relaxed) => return Verdict::Supersede,
                 AfterT::Exclude => return Verdict::Exclude(Exclusion::AfterT),
                 AfterT::Supersede => return Verdict::Supersede,
                 AfterT::Count => notes.stamped_after_t += 1,

@@ -154,6 +154,7 @@ struct LinkSpan {
 pub(super) struct Scanner {
     pub(super) plan: ScanPlan,
     pub(super) types: TypeTable,
+    pub(super) line_limit_bytes: usize,
 }
 
 impl Scanner {
@@ -169,6 +170,12 @@ impl Scanner {
             let before = memory.get(counted_to..line.span().start).unwrap_or_default();
             lines += memchr::memchr_iter(b'\n', before).count() as u64;
             counted_to = line.span().start;
+            let length = line.span().len() - usize::from(memory.get(line.span().end - 1) == Some(&b'\n'));
+            if length > self.line_limit_bytes {
+                scanned.totals.add(Totals { read: 1, bytes: length as u64 + 1, ..Totals::default() });
+                scanned.refuse(lines, length, too_long(self.line_limit_bytes));
+                continue;
+            }
             self.one(&mut scanned, &memory, line.resource(), lines, &mut references)?;
         }
         let rest = memory.get(counted_to..).unwrap_or_default();
@@ -226,6 +233,10 @@ impl Scanner {
     }
 }
 
+fn too_long(limit_bytes: usize) -> String {
+    format!("longer than the line limit of {limit_bytes} bytes")
+}
+
 fn stamp(last_updated: &LastUpdated<'_>) -> Stamp {
     match last_updated {
         LastUpdated::Missing => Stamp::Unknown { is_malformed: false },
@@ -240,7 +251,7 @@ impl Scanned {
         let mut scanned = Self { lines: 1, cursor, ..Self::default() };
         scanned.totals = Totals { read: 1, bytes: length_bytes + 1, ..Totals::default() };
         let length = usize::try_from(length_bytes).unwrap_or(usize::MAX);
-        scanned.refuse(0, length, format!("longer than the line limit of {limit_bytes} bytes"));
+        scanned.refuse(0, length, too_long(limit_bytes));
         scanned
     }
 

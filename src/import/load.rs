@@ -72,7 +72,11 @@ pub async fn load(
     let plan_of_scan =
         ScanPlan { compartment: Some(Arc::new(Compartment::r4_patient())), validation: loading.validation };
     let shared = Arc::new(Shared {
-        scanner: Arc::new(Scanner { plan: plan_of_scan, types: TypeTable::default() }),
+        scanner: Arc::new(Scanner {
+            plan: plan_of_scan,
+            types: TypeTable::default(),
+            line_limit_bytes: loading.line_limit_bytes,
+        }),
         cpu: CpuPool::new(loading.threads)?,
         pool: Pool::new(loading.line_limit_bytes.saturating_mul(4).max(64 << 20)),
         line_limit_bytes: loading.line_limit_bytes,

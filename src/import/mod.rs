@@ -68,3 +68,6 @@ pub trait Target: Send {
     /// When the store can't be written to; the load can be gone on with.
     async fn finish(&mut self, source: &str) -> Result<()>;
 }
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests;

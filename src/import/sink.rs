@@ -140,7 +140,7 @@ impl BlockSink for LoadSink {
         if rows.is_empty() {
             return Ok(());
         }
-        let (buffer, marks) = rows.into_parts();
+        let (buffer, marks, _) = rows.into_parts();
         let (mut memory, filled, _permit) = buffer.into_parts();
         memory.truncate(filled);
         self.send_held().await?;

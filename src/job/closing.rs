@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::destination::{Destination, ObjectKey};
-use crate::engine::Ended;
+use crate::engine::{Deletions, Ended};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::ResourceType;
 use crate::ledger::{Count, LedgerRow, Position};
@@ -18,6 +18,8 @@ pub(super) struct Closed {
     pub(super) leftovers: Vec<Leftover>,
     /// Why something may be left.
     pub(super) error: Option<Error>,
+    /// What was deleted.
+    pub(super) deletions: Deletions,
     /// Errors in the report.
     pub(super) errors: u64,
     /// What was handed over and isn't durable, the error report included.
@@ -33,7 +35,7 @@ pub(super) struct Closed {
 impl Closed {
     /// The books of a job that read nothing.
     pub(super) fn nothing() -> Self {
-        Self::new(Ended { outcomes: Vec::new(), rows: Vec::new(), errors: 0 })
+        Self::new(Ended { outcomes: Vec::new(), rows: Vec::new(), deletions: Deletions::default(), errors: 0 })
     }
 
     /// Notes something that may be left in the store, and why.
@@ -49,6 +51,7 @@ impl Closed {
             objects: Vec::new(),
             leftovers: Vec::new(),
             error: None,
+            deletions: ended.deletions,
             errors: ended.errors,
             cut: Count::default(),
             places: BTreeMap::new(),
@@ -84,10 +87,14 @@ impl Closed {
     fn cut_to(&mut self, content: &Content, accepted: Count, durable: Count) {
         let cut = Count::new(accepted.resources - durable.resources, accepted.bytes - durable.bytes);
         self.cut += cut;
-        if let Content::Resources(resource_type) = content
-            && let Some(row) = self.rows.get_mut(&Some(resource_type.clone()))
-        {
-            row.cut(cut);
+        match content {
+            Content::Resources(resource_type) => {
+                if let Some(row) = self.rows.get_mut(&Some(resource_type.clone())) {
+                    row.cut(cut);
+                }
+            }
+            Content::Deleted => self.deletions.row.cut(cut),
+            Content::Errors => {}
         }
     }
 
@@ -140,6 +147,15 @@ impl Closed {
             if let Content::Resources(resource_type) = &object.content {
                 *in_objects.entry(Some(resource_type.clone())).or_default() += object.count;
             }
+        }
+        let deleted = self.objects.iter().filter(|object| object.content == Content::Deleted);
+        let mut in_deleted = Count::default();
+        deleted.for_each(|object| in_deleted += object.count);
+        if !self.deletions.row.balances() || in_deleted != self.deletions.row.written {
+            return Err(Error::new(ErrorKind::Unbalanced, "the books of what was deleted don't balance")
+                .with("read", self.deletions.row.read.resources)
+                .with("accounted", self.deletions.row.accounted().resources)
+                .with("in objects", in_deleted.resources));
         }
         for (resource_type, row) in &self.rows {
             let held = in_objects.remove(resource_type).unwrap_or_default();

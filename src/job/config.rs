@@ -87,8 +87,14 @@ pub struct Config {
     pub stall_timeout: Option<Duration>,
     /// How often a job may be resumed without anything becoming durable before it is given up; 5 by default.
     pub fruitless_attempts: u32,
+    /// Whether a database snapshot that is lost while the job runs is no error: what was changed since then comes with the
+    /// next export. `false` by default: the job goes on and ends with errors.
+    pub allow_time_bounded: bool,
+    /// Whether what was deleted since the request's `_since` is told, if the source knows it; `true` by default.
+    pub report_deletions: bool,
     /// Whether what a source says it has filtered itself is filtered again, and told if it wasn't; `true` by default. If
-    /// not, it is believed, and the scan has less to look for.
+    /// not, it is believed of types and cohorts, and the scan has less to look for. Times are always looked at, because
+    /// those that can't be read must be found.
     pub verify_pushdown: bool,
     /// The source's own bases, for absolute references; none by default.
     pub base_urls: BaseUrls,
@@ -128,6 +134,8 @@ impl Default for Config {
             jobs_at_once: None,
             stall_timeout: Some(Duration::from_secs(600)),
             fruitless_attempts: 5,
+            allow_time_bounded: false,
+            report_deletions: true,
             verify_pushdown: true,
             base_urls: BaseUrls::default(),
             datastore_id: None,

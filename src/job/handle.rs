@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::config::OnCancel;
+use super::meter::Meter;
 use super::report::JobReport;
 use super::state::JobState;
 use crate::engine::Progress;
 use crate::error::{Error, ErrorKind};
 use crate::ledger::Count;
+use crate::metrics;
 use crate::request::JobId;
 use crate::writer::{Activity, Content, Courier};
 
@@ -43,6 +46,7 @@ pub(crate) struct Shared {
     pub(super) cancelled: CancellationToken,
     pub(super) courier: OnceLock<Arc<Courier>>,
     pub(super) activity: Arc<Activity>,
+    pub(super) meter: Meter,
     cancel: Mutex<Cancel>,
     /// What ended the job before it had anything to write with.
     early_fault: Mutex<Option<Error>>,
@@ -50,6 +54,7 @@ pub(crate) struct Shared {
 
 #[derive(Debug, Default)]
 struct Cancel {
+    asked_at: Option<Instant>,
     on_cancel: Option<OnCancel>,
     durable: BTreeMap<Content, Count>,
 }
@@ -65,6 +70,7 @@ impl Shared {
             cancelled: CancellationToken::new(),
             courier: OnceLock::new(),
             activity: Arc::default(),
+            meter: Meter::default(),
             cancel: Mutex::default(),
             early_fault: Mutex::default(),
         }
@@ -87,13 +93,25 @@ impl Shared {
 
     /// Moves to a state if the job may; tells whether it did.
     pub(super) fn become_state(&self, next: JobState) -> bool {
-        self.state.send_if_modified(|state| {
+        let moved = self.state.send_if_modified(|state| {
             let may = state.may_become(next);
             if may {
                 *state = next;
             }
             may
-        })
+        });
+        if moved
+            && next == JobState::CancelInProgress
+            && let Some(asked_at) = self.cancelled_at()
+        {
+            metrics::record(&metrics::CANCEL_SECONDS, &[], asked_at.elapsed().as_secs_f64());
+        }
+        moved
+    }
+
+    /// When the cancel was asked for.
+    pub(super) fn cancelled_at(&self) -> Option<Instant> {
+        self.lock().asked_at
     }
 
     pub(super) fn cancel(&self, on_cancel: Option<OnCancel>) -> bool {
@@ -101,6 +119,7 @@ impl Shared {
         if !self.become_state(JobState::CancelSubmitted) {
             return false;
         }
+        cancel.asked_at = Some(Instant::now());
         cancel.on_cancel = on_cancel;
         cancel.durable = self.courier.get().map(|courier| courier.durable_counts()).unwrap_or_default();
         self.cancelled.cancel();

@@ -28,6 +28,10 @@ pub struct Manifest {
     pub requires_access_token: bool,
     /// The objects, sorted by key in byte order.
     pub output: Vec<OutputFile>,
+    /// Objects of Bundles, each of which deletes a resource that was deleted since the request's `_since`; left out if
+    /// there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub deleted: Vec<OutputFile>,
     /// Objects of `OperationOutcome`s about what went wrong or was left out.
     pub error: Vec<OutputFile>,
     /// What is ours.
@@ -93,6 +97,9 @@ pub struct ManifestExtension {
     pub snapshot: String,
     /// The books: what became of every resource that was read.
     pub ledger: Vec<LedgerEntry>,
+    /// The books of what was deleted: tombstones, of all types; left out if there were none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub deletions: Option<LedgerEntry>,
     /// How the Group was resolved.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cohort: Option<serde_json::Value>,

@@ -30,6 +30,7 @@ mod exporter;
 mod handle;
 mod leased;
 mod manifest;
+mod meter;
 mod opening;
 mod recorder;
 mod recovery;

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::{Instant, ResourceType};
 use crate::request::Level;
 use crate::scope::{Cohort, PatientSet, Scope, resolve_cohort_into};
-use crate::source::{AfterTransactionTime, Asked, CohortIds, Plan, Range, Snapshot};
+use crate::source::{AfterTransactionTime, Asked, CohortIds, Plan, Pushdown, Range, Snapshot};
 use crate::writer::{Entry, Journal, Naming};
 
 /// What was found out before the first line is read.
@@ -28,6 +28,16 @@ pub(super) struct Opened {
     pub(super) warnings: Vec<String>,
     /// The source isn't what it was.
     pub(super) is_changed: bool,
+}
+
+impl Opened {
+    /// Notes that the snapshot was lost while the job ran.
+    pub(super) fn lose_snapshot(&mut self, at: String, is_allowed: bool) {
+        self.lost_at.get_or_insert(at);
+        self.is_changed |= !is_allowed;
+        // Another snapshot may filter less.
+        self.plan.pushdown = Pushdown::default();
+    }
 }
 
 impl Job {
@@ -107,7 +117,7 @@ impl Job {
         let mut warnings = std::mem::take(&mut progressed.warnings);
         warnings.extend(changes.iter().map(|change| format!("the source has changed since the job began: {change}")));
         let lost_at = is_bounded.then(|| goes_on_at(&compared.ranges, &progressed));
-        let is_changed = !changes.is_empty() || (lost_at.is_some() && !options.allow_time_bounded);
+        let is_changed = !changes.is_empty() || (lost_at.is_some() && !self.allows_time_bounded());
         let plan = Plan { ranges: compared.ranges, ..plan_now };
         Ok((Opened { snapshot, transaction_time, scope, plan, lost_at, warnings, is_changed }, progressed))
     }

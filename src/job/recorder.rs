@@ -1,12 +1,14 @@
 //! The hand that keeps a job's record and journal while it runs.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use async_trait::async_trait;
 
 use super::store::{CancelWish, Claim, JobRecord, JobStore, Lease};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics;
 use crate::request::JobId;
 use crate::writer::{Entry, Journal};
 
@@ -79,6 +81,9 @@ impl Recorder {
 #[async_trait]
 impl Journal for Recorder {
     async fn append(&self, entry: Entry) -> Result<()> {
-        self.store.append(self.claim()?.as_ref(), entry).await
+        let begun = Instant::now();
+        let appended = self.store.append(self.claim()?.as_ref(), entry).await;
+        metrics::record(&metrics::JOURNAL_SECONDS, &[], begun.elapsed().as_secs_f64());
+        appended
     }
 }

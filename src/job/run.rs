@@ -19,7 +19,7 @@ use super::watchdog;
 use crate::budget::Budget;
 use crate::cpu::CpuPool;
 use crate::destination::Destination;
-use crate::engine::{Engine, Limits, Restart};
+use crate::engine::{Engine, Limits, Reopener, Restart};
 use crate::error::{ErrorKind, Result};
 use crate::fhir::{Instant, ResourceType};
 use crate::filter::{AfterT, Filter, FilterParts};
@@ -108,6 +108,7 @@ impl Job {
                         report = self.try_run() => report,
                         never = self.listen() => match never {},
                         never = watchdog::watch(&self.shared, self.config.stall_timeout) => match never {},
+                        never = self.shared.meter.watch(&self.shared) => match never {},
                     }
                 };
                 guarded.await
@@ -122,6 +123,7 @@ impl Job {
                 ..JobReport::failed(self.id(), error)
             },
         };
+        self.shared.meter.finish(&self.shared, &report);
         self.end_in(report.state);
         self.record_end(&report).await;
         report
@@ -139,9 +141,12 @@ impl Job {
                 None => return Ok(self.cancelled_before_reading()),
             },
         };
-        let (opened, progressed) = opened;
+        let (mut opened, progressed) = opened;
         let objects = progressed.objects;
-        let (fanned_out, ran) = self.engine(&opened, &naming, progressed.restart, &objects)?.run().await;
+        let (mut fanned_out, ran) = self.engine(&opened, &naming, progressed.restart, &objects)?.run().await;
+        if let Some(at) = fanned_out.take_lost_at() {
+            opened.lose_snapshot(at, self.allows_time_bounded());
+        }
         self.conclude(opened, fanned_out, ran, objects, &naming).await
     }
 
@@ -265,6 +270,7 @@ impl Job {
         for (content, count) in restart.durable_parts() {
             courier.durable(content, count);
         }
+        self.shared.meter.begin(&budget, &restart, &courier.durable_counts());
         // Only this job sets it, once.
         drop(self.shared.courier.set(Arc::clone(&courier)));
         let capabilities = self.destination.capabilities();
@@ -293,18 +299,38 @@ impl Job {
             on_bad: self.config.on_bad,
             halt: self.shared.halt.clone(),
             progress: self.shared.progress.clone(),
+            reopener: Some(self.reopener(opened)),
+            deletions: (self.config.report_deletions && self.request.since().is_some()).then(|| self.asked(None)),
             restart,
             activity: Arc::clone(&self.shared.activity),
         })
     }
 
+    fn believed(&self, opened: &Opened) -> Pushdown {
+        if self.config.verify_pushdown { Pushdown::default() } else { opened.plan.pushdown }
+    }
+
+    fn reopener(&self, opened: &Opened) -> Reopener {
+        Reopener {
+            source: Arc::clone(&self.source),
+            transaction_time: opened.transaction_time.clone(),
+            asked: self.asked(None),
+            believed: self.believed(opened),
+            attempts: 0,
+        }
+    }
+
+    /// Whether a snapshot that is lost is no error.
+    pub(super) fn allows_time_bounded(&self) -> bool {
+        self.config.allow_time_bounded || self.resume.is_some_and(|options| options.allow_time_bounded)
+    }
+
     fn filter(&self, opened: &Opened) -> Filter {
-        let pushdown = opened.plan.pushdown;
-        let believed = if self.config.verify_pushdown { Pushdown::default() } else { pushdown };
+        let believed = self.believed(opened);
         Filter::new(FilterParts {
             types: self.asked_types().filter(|_| !believed.types),
-            since: self.request.since().cloned().filter(|_| !believed.times),
-            until: self.request.until().cloned().filter(|_| !believed.times),
+            since: self.request.since().cloned(),
+            until: self.request.until().cloned(),
             transaction_time: opened.transaction_time.clone(),
             after_t: match opened.snapshot.after_transaction_time() {
                 AfterTransactionTime::Kept => AfterT::Count,

@@ -17,11 +17,12 @@ use crate::writer::Content;
 
 impl Job {
     pub(super) fn manifest(&self, opened: &Opened, closed: &Closed, state: JobState) -> Manifest {
-        let (mut output, mut error) = (Vec::new(), Vec::new());
+        let (mut output, mut deleted, mut error) = (Vec::new(), Vec::new(), Vec::new());
         for object in &closed.objects {
             let file = OutputFile::new(object, self.destination.url(&object.key));
             match object.content {
                 Content::Resources(_) => output.push(file),
+                Content::Deleted => deleted.push(file),
                 Content::Errors => error.push(file),
             }
         }
@@ -36,6 +37,7 @@ impl Job {
             ),
             requires_access_token: false,
             output,
+            deleted,
             error,
             extension: ManifestExtension {
                 format_version: FORMAT_VERSION,
@@ -46,6 +48,7 @@ impl Job {
                 end_time: self.config.clock.now().to_string(),
                 snapshot: opened.lost_at.as_ref().map_or_else(|| "kept".to_owned(), |at| format!("lost at {at}")),
                 ledger: self.ledger(closed),
+                deletions: deletions(closed),
                 cohort: self.cohort(opened, closed),
                 skipped: opened.plan.skipped.iter().map(|range| range.name.clone()).collect(),
                 durable_at_cancel: self.durable_at_cancel(),
@@ -84,7 +87,7 @@ impl Job {
         let counts = self.shared.durable_at_cancel();
         let of_types = counts.into_iter().filter_map(|(content, count)| match content {
             Content::Resources(resource_type) => Some((resource_type.to_string(), count.into())),
-            Content::Errors => None,
+            Content::Deleted | Content::Errors => None,
         });
         Some(of_types.collect())
     }
@@ -96,9 +99,21 @@ impl Job {
             warnings.push("the grammar of JSON was checked only as far as brackets, strings and UTF-8".to_owned());
         }
         warnings.extend(broken_pushdown(opened, closed));
+        let of_unknown_patients = closed.deletions.of_unknown_patients;
+        if of_unknown_patients > 0 {
+            warnings.push(format!(
+                "{of_unknown_patients} deletions aren't told, because it isn't known whether they were of the cohort"
+            ));
+        }
         warnings.extend(warnings_about_data(opened, closed));
         warnings
     }
+}
+
+/// The row of what was deleted, if there was any of it.
+fn deletions(closed: &Closed) -> Option<LedgerEntry> {
+    let row = &closed.deletions.row;
+    (*row != LedgerRow::default()).then(|| LedgerEntry::new(Some("Bundle"), row))
 }
 
 /// What the source said it had filtered, and delivered all the same.

@@ -10,6 +10,7 @@ use futures::stream::{self, StreamExt};
 use super::closing::Closed;
 use crate::destination::{Destination, ObjectKey, OpenUpload};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics;
 use crate::writer::{Leftover, Naming, ObjectName};
 
 /// How often open uploads are looked for: an upload that began as its request was given up may show late.
@@ -139,7 +140,7 @@ async fn abort_listed(
 /// Aborts an upload; one that is gone is as good as aborted.
 async fn abort(destination: &dyn Destination, key: &ObjectKey, upload_id: &str) -> Result<()> {
     match destination.reopen(key, upload_id).await {
-        Ok(upload) => upload.abort().await,
+        Ok(upload) => upload.abort().await.inspect_err(|_| metrics::count_failed_abort()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Count, END_OF_RANGE, Fate, LedgerRow, Mark, Notes, Position, Slot};
+use super::{Count, END_OF_RANGE, Fate, LedgerRow, Mark, Notes, Position, RowPositions, Slot};
 
 /// Where the block that is being counted begins.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub enum Origin {
         rows: u64,
         /// Rows between the start of the range and the block.
         place: u64,
+        /// The positions of the block's rows, if their source has told them.
+        positions: Option<Arc<RowPositions>>,
     },
     /// Behind everything in the range.
     End,
@@ -154,7 +156,14 @@ impl Books {
     pub fn position(&self) -> Position {
         let (cursor, rows_after) = match &self.origin {
             Origin::Offset(offset) => (Arc::from((offset + self.bytes_into_block).to_be_bytes()), 0),
-            Origin::Cursor { cursor, rows, .. } => (Arc::clone(cursor), rows + self.rows_into_block),
+            Origin::Cursor { cursor, rows, positions, .. } => {
+                let last = self.rows_into_block.checked_sub(1).and_then(|last| usize::try_from(last).ok());
+                let exact = positions.as_ref().zip(last).and_then(|(positions, last)| positions.get(last));
+                match exact {
+                    Some(exact) => (Arc::from(exact), 0),
+                    None => (Arc::clone(cursor), rows + self.rows_into_block),
+                }
+            }
             Origin::End => (Arc::from([]), 0),
         };
         Position { range: Arc::clone(&self.range), cursor, rows_after, place: self.place().1 }
@@ -230,9 +239,25 @@ mod tests {
     }
 
     #[test]
+    fn a_place_among_rows_whose_positions_are_told_is_the_last_one_s() {
+        let mut books = Books::default();
+        let mut positions = RowPositions::default();
+        [b"k8", b"k9"].iter().for_each(|position| positions.push(*position));
+        let (cursor, positions) = (Arc::from(*b"k7"), Some(Arc::new(positions)));
+        books.begin_block(&Arc::from("patient"), Origin::Cursor { cursor, rows: 0, place: 13, positions });
+        assert_eq!(books.position().to_string(), "patient at k7");
+        books.record(Slot::UNKNOWN, Fate::Written, Count::new(2, 50), 50);
+        let position = books.position();
+        assert_eq!((position.to_string(), position.rows_after, position.place), ("patient at k9".to_owned(), 0, 15));
+    }
+
+    #[test]
     fn a_place_among_rows_is_a_cursor_and_rows_after_it() {
         let mut books = Books::default();
-        books.begin_block(&Arc::from("patient"), Origin::Cursor { cursor: Arc::from(*b"k7"), rows: 3, place: 13 });
+        books.begin_block(
+            &Arc::from("patient"),
+            Origin::Cursor { cursor: Arc::from(*b"k7"), rows: 3, place: 13, positions: None },
+        );
         books.record(Slot::UNKNOWN, Fate::Written, Count::new(2, 50), 60);
         assert_eq!(books.position().to_string(), "patient at k7 + 5");
         assert_eq!(books.place(), (0, 15));

@@ -11,6 +11,6 @@ mod types;
 
 pub use books::{Books, END, Origin, Place};
 pub use fate::{Exclusion, Fate};
-pub use position::{END_OF_RANGE, Mark, Position};
+pub use position::{END_OF_RANGE, Mark, Position, RowPositions};
 pub use row::{Count, LedgerRow, Notes};
 pub use types::{MAX_TYPES, Slot, TypeTable};

@@ -22,6 +22,43 @@ pub struct Position {
     pub place: u64,
 }
 
+/// The positions of the rows of one block, one after the other, in one piece of memory.
+///
+/// A row's own position tells a place among rows exactly, also if others come or go before it; a count of rows from
+/// the beginning of their block does so only in the same snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RowPositions {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl RowPositions {
+    /// Adds the position of the next row.
+    pub fn push(&mut self, position: &[u8]) {
+        self.bytes.extend_from_slice(position);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The position of the row at an index.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&[u8]> {
+        let start = index.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
+        self.bytes.get(start..*self.ends.get(index)?)
+    }
+}
+
 /// The place behind everything in a range.
 pub const END_OF_RANGE: u64 = u64::MAX;
 
@@ -72,6 +109,15 @@ pub struct Mark {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn positions_of_rows_are_kept_apart() {
+        let mut positions = RowPositions::default();
+        assert!(positions.is_empty());
+        [&b"a"[..], b"", b"ccc"].iter().for_each(|position| positions.push(position));
+        let all: Vec<_> = (0..4).map(|index| positions.get(index)).collect();
+        assert_eq!(all, [Some(&b"a"[..]), Some(b""), Some(b"ccc"), None]);
+    }
 
     #[test]
     fn offsets_and_keys_are_told_as_what_they_are() {

@@ -1,9 +1,8 @@
 //! The types of a job, numbered as they are met.
 
-use std::sync::{PoisonError, RwLock};
-
 use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::ResourceType;
+use crate::sync::{PoisonError, RwLock};
 
 /// Most types that one job writes.
 pub const MAX_TYPES: usize = 256;
@@ -19,7 +18,10 @@ impl Slot {
     /// The job's own error report, which holds no resource of the source.
     pub const ERRORS: Self = Self(1);
 
-    const FIRST_TYPE: usize = 2;
+    /// What was deleted: one row for all types.
+    pub const DELETED: Self = Self(2);
+
+    const FIRST_TYPE: usize = 3;
 
     /// The place in a table.
     #[must_use]
@@ -86,19 +88,22 @@ fn slot_at(index: usize) -> Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::explore;
 
     #[test]
     fn a_type_keeps_its_slot_and_the_257th_is_refused() {
-        let table = TypeTable::default();
-        let patient = table.slot("Patient").unwrap();
-        assert_ne!(patient, Slot::UNKNOWN);
-        assert_eq!(table.slot("Patient").unwrap(), patient);
-        assert_eq!(table.resource_type(patient).unwrap().as_str(), "Patient");
-        assert_eq!(table.resource_type(Slot::UNKNOWN), None);
-        for (a, b) in (0..255u8).map(|n| (n / 16, n % 16)) {
-            table.slot(&format!("T{}{}", char::from(b'a' + a), char::from(b'a' + b))).unwrap();
-        }
-        assert_eq!(table.all().len(), 256);
-        assert_eq!(table.slot("OneMore").unwrap_err().kind(), ErrorKind::LimitExceeded);
+        explore(async || {
+            let table = TypeTable::default();
+            let patient = table.slot("Patient").unwrap();
+            assert_ne!(patient, Slot::UNKNOWN);
+            assert_eq!(table.slot("Patient").unwrap(), patient);
+            assert_eq!(table.resource_type(patient).unwrap().as_str(), "Patient");
+            assert_eq!(table.resource_type(Slot::UNKNOWN), None);
+            for (a, b) in (0..255u8).map(|n| (n / 16, n % 16)) {
+                table.slot(&format!("T{}{}", char::from(b'a' + a), char::from(b'a' + b))).unwrap();
+            }
+            assert_eq!(table.all().len(), 256);
+            assert_eq!(table.slot("OneMore").unwrap_err().kind(), ErrorKind::LimitExceeded);
+        });
     }
 }

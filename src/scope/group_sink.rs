@@ -192,7 +192,7 @@ impl<'a> GroupSink<'a> {
     }
 
     fn read_rows(&mut self, rows: Rows) -> Result<Vec<u8>> {
-        let (buffer, marks) = rows.into_parts();
+        let (buffer, marks, _) = rows.into_parts();
         let mut start = 0;
         for mark in marks {
             // Without its line feed, which is no part of it.

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use super::Cursor;
 use crate::budget::Permit;
 use crate::error::Result;
+use crate::ledger::RowPositions;
 
 /// Takes what a source reads: the engine's side of a range.
 ///
@@ -131,6 +132,7 @@ impl Buffer {
 pub struct Rows {
     buffer: Buffer,
     marks: Vec<RowMark>,
+    positions: RowPositions,
 }
 
 /// Where a row ends in its block, and what is to be known of it.
@@ -158,7 +160,7 @@ impl Rows {
     /// Starts with an empty buffer.
     #[must_use]
     pub fn new(buffer: Buffer) -> Self {
-        Self { buffer, marks: Vec::new() }
+        Self { buffer, marks: Vec::new(), positions: RowPositions::default() }
     }
 
     /// Appends a resource's body: bytes as they are, a BOM and blanks around it left out.
@@ -172,6 +174,14 @@ impl Rows {
     /// Appends the body of a resource that the source keeps but marks as deleted: it is counted, not written.
     pub fn push_deleted(&mut self, body: &[u8]) -> RowOutcome {
         self.push_marked(body, true)
+    }
+
+    /// Says at which position the row is that was pushed last: from there a read begins with the next one.
+    ///
+    /// It is a place among the rows that holds also if others come or go, which a job needs that goes on without its
+    /// snapshot. Tell it of every row of a block, or of none.
+    pub fn at(&mut self, position: &[u8]) {
+        self.positions.push(position);
     }
 
     fn push_marked(&mut self, body: &[u8], deleted: bool) -> RowOutcome {
@@ -194,8 +204,8 @@ impl Rows {
         self.marks.is_empty()
     }
 
-    pub(crate) fn into_parts(self) -> (Buffer, Vec<RowMark>) {
-        (self.buffer, self.marks)
+    pub(crate) fn into_parts(self) -> (Buffer, Vec<RowMark>, RowPositions) {
+        (self.buffer, self.marks, self.positions)
     }
 }
 
@@ -241,7 +251,7 @@ mod tests {
         let mut rows = rows(100);
         assert_eq!(rows.push(b" \xEF\xBB\xBF"), RowOutcome::Taken);
         assert_eq!(rows.push(b"\xEF\xBB\xBF {\"a\":\r\n\"x\\\"\\n y\"}\n"), RowOutcome::Taken);
-        let (buffer, marks) = rows.into_parts();
+        let (buffer, marks, _) = rows.into_parts();
         assert_eq!(buffer.filled(), b"\xEF\xBB\xBF\n{\"a\":  \"x\\\"\\n y\"}\n");
         assert_eq!(marks.iter().map(|mark| mark.reflowed).collect::<Vec<_>>(), [false, true]);
     }
@@ -250,7 +260,7 @@ mod tests {
     fn a_line_end_inside_a_string_is_left_to_the_scan() {
         let mut rows = rows(100);
         assert_eq!(rows.push(b"{\"a\":\"x\ny\"}"), RowOutcome::Taken);
-        let (buffer, marks) = rows.into_parts();
+        let (buffer, marks, _) = rows.into_parts();
         assert_eq!(buffer.filled(), b"{\"a\":\"x\ny\"}\n");
         assert_eq!(marks, [RowMark { end: 12, deleted: false, reflowed: false }]);
     }

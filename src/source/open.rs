@@ -1,6 +1,6 @@
 //! The door to sources: from a URI to a [`Source`](super::Source).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{NdjsonSource, Source};
@@ -15,6 +15,9 @@ pub struct Settings {
     pub endpoint: Option<String>,
     /// The region of the bucket in S3.
     pub region: Option<String>,
+    /// A file of certificate authorities in PEM, which S3 is trusted by besides those of the system; without it, the
+    /// file that `AWS_CA_BUNDLE` names.
+    pub ca_file: Option<PathBuf>,
     /// Whether no file name is trusted: see [`NdjsonSource::scan_all`].
     pub scan_all: bool,
     /// The password of a database that the URI may lack; without it `PGPASSWORD` is taken from the environment.
@@ -92,7 +95,7 @@ fn s3(uri: &str, settings: &Settings) -> Result<NdjsonSource> {
     use std::time::Duration;
 
     use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-    use object_store::{ClientConfigKey, RetryConfig, path};
+    use object_store::{ClientConfigKey, ClientOptions, RetryConfig, path};
 
     use crate::error::{Error, ErrorKind};
     use crate::request::S3Uri;
@@ -101,6 +104,14 @@ fn s3(uri: &str, settings: &Settings) -> Result<NdjsonSource> {
     const REQUEST: Duration = Duration::from_secs(3600);
     /// How long the store may send nothing; the rest is then asked for again.
     const SILENCE: Duration = Duration::from_secs(60);
+    /// Client settings from the environment, which a CA of one's own doesn't displace.
+    const KEPT_CLIENT_SETTINGS: [ClientConfigKey; 5] = [
+        ClientConfigKey::AllowInvalidCertificates,
+        ClientConfigKey::NoSystemCertificates,
+        ClientConfigKey::ProxyCaCertificate,
+        ClientConfigKey::ProxyExcludes,
+        ClientConfigKey::ProxyUrl,
+    ];
 
     let unusable = |error: object_store::Error| {
         Error::new(ErrorKind::InvalidConfig, "the settings for S3 can't be used").with("source", uri).caused_by(error)
@@ -120,6 +131,18 @@ fn s3(uri: &str, settings: &Settings) -> Result<NdjsonSource> {
         builder = builder.with_region(region);
     }
     let client = |key: ClientConfigKey| AmazonS3ConfigKey::Client(key);
+    if let Some(pem) = crate::certificates::pem_of(settings.ca_file.as_deref())? {
+        let mut options = ClientOptions::new();
+        for certificate in crate::certificates::from_pem(&pem)? {
+            options = options.with_root_certificate(certificate);
+        }
+        for key in KEPT_CLIENT_SETTINGS {
+            if let Some(value) = builder.get_config_value(&client(key)) {
+                options = options.with_config(key, value);
+            }
+        }
+        builder = builder.with_client_options(options);
+    }
     let endpoint = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint]
         .into_iter()
         .find_map(|key| builder.get_config_value(&key));

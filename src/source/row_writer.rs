@@ -111,6 +111,9 @@ impl<'s> RowWriter<'s> {
             }
             self.rows = Some(rows);
         }
+        if let Some(rows) = &mut self.rows {
+            rows.at(position);
+        }
         self.advance(position);
         Ok(())
     }

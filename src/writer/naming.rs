@@ -17,13 +17,15 @@ pub enum Layout {
     Flat,
 }
 
-/// What an object holds: resources of a type, or the job's error report.
+/// What an object holds: resources of a type, what was deleted, or the job's error report.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Content {
     /// Resources of one type.
     Resources(ResourceType),
     /// `OperationOutcome`s about what was quarantined or left out.
     Errors,
+    /// Bundles that delete what isn't there any more.
+    Deleted,
 }
 
 impl Content {
@@ -33,6 +35,7 @@ impl Content {
         match self {
             Self::Resources(resource_type) => resource_type.as_str(),
             Self::Errors => "OperationOutcome",
+            Self::Deleted => "Bundle",
         }
     }
 }
@@ -86,6 +89,8 @@ impl Naming {
             }
             (Layout::Flat, Content::Errors) if sequence == 0 => key(format!("errors{suffix}")),
             (Layout::Flat, Content::Errors) => key(format!("errors.{sequence}{suffix}")),
+            (Layout::Flat, Content::Deleted) if sequence == 0 => key(format!("deleted{suffix}")),
+            (Layout::Flat, Content::Deleted) => key(format!("deleted.{sequence}{suffix}")),
             (Layout::Flat, Content::Resources(_)) if sequence == 0 => key(format!("{name}{suffix}")),
             (Layout::Flat, Content::Resources(_)) => key(format!("{name}.{sequence}{suffix}")),
         }
@@ -97,6 +102,7 @@ impl Naming {
         let role = match content {
             Content::Resources(_) => "resources",
             Content::Errors => "errors",
+            Content::Deleted => "deleted",
         };
         for part in [self.job_id.as_str(), role, content.type_name()] {
             hash.update((part.len() as u64).to_be_bytes());
@@ -137,11 +143,13 @@ mod tests {
     }
 
     #[test]
-    fn the_error_report_never_meets_exported_operation_outcomes() {
+    fn the_job_s_own_objects_never_meet_exported_resources_of_their_type() {
         for layout in [Layout::HealthLake, Layout::Flat] {
             let naming = Naming::new(layout, "ds", "job", ".ndjson");
-            let outcomes = Content::Resources(ResourceType::r4("OperationOutcome").unwrap());
-            assert_ne!(naming.object(&Content::Errors, 0).unwrap(), naming.object(&outcomes, 0).unwrap());
+            for own in [Content::Errors, Content::Deleted] {
+                let exported = Content::Resources(ResourceType::r4(own.type_name()).unwrap());
+                assert_ne!(naming.object(&own, 0).unwrap(), naming.object(&exported, 0).unwrap());
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::OnceCell;
 
@@ -13,6 +14,7 @@ use super::report::SequenceReason;
 use crate::destination::{ObjectKey, PartId, Upload};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Count, Mark};
+use crate::metrics::{self, Level};
 
 /// Key, place in the sequence and upload of one object.
 #[derive(Debug)]
@@ -22,8 +24,21 @@ pub(super) struct Object {
     pub(super) sequence: u32,
     pub(super) reason: SequenceReason,
     courier: Arc<Courier>,
-    upload: OnceCell<Box<dyn Upload>>,
+    upload: OnceCell<OpenUpload>,
     acknowledged: Mutex<Acknowledged>,
+}
+
+/// An upload, counted among those that are open.
+#[derive(Debug)]
+struct OpenUpload {
+    upload: Box<dyn Upload>,
+    _open: Level,
+}
+
+impl OpenUpload {
+    fn new(upload: Box<dyn Upload>) -> Self {
+        Self { upload, _open: Level::new(&metrics::OPEN_UPLOADS, &[], 1.0) }
+    }
 }
 
 /// The parts that the store has, as far as they come: those behind a hole are durable only with what is in it.
@@ -47,7 +62,7 @@ impl Object {
     /// Goes on with an upload of which so many parts are durable.
     pub(super) fn resume(&self, upload: Box<dyn Upload>, parts: u32) {
         // Only a new object is resumed.
-        drop(self.upload.set(upload));
+        drop(self.upload.set(OpenUpload::new(upload)));
         self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).unbroken = parts;
     }
 
@@ -55,15 +70,16 @@ impl Object {
         ObjectName { content: self.content.clone(), sequence: self.sequence }
     }
 
-    async fn begin(&self) -> Result<Box<dyn Upload>> {
+    async fn begin(&self) -> Result<OpenUpload> {
         let upload = self.courier.destination.begin(&self.key).await?;
         let upload_id = upload.id().to_owned();
         let entry = Entry::Begun { object: self.object_name(), reason: self.reason, upload_id };
         match self.courier.note(entry).await {
-            Ok(()) => Ok(upload),
+            Ok(()) => Ok(OpenUpload::new(upload)),
             Err(error) => {
                 // Nobody would know of it.
                 if error.kind() != ErrorKind::Fenced && upload.abort().await.is_err() {
+                    metrics::count_failed_abort();
                     tracing::warn!(object = %self.key, upload = upload.id(), "an upload is left open");
                 }
                 Err(error)
@@ -81,8 +97,8 @@ impl Object {
     ) -> Result<DurablePart> {
         let parcel = part.depart().await?;
         let request = async {
-            let upload = self.upload.get_or_try_init(|| self.begin()).await?;
-            upload.put_part(number, parcel.payload).await
+            let open = self.upload.get_or_try_init(|| self.begin()).await?;
+            timed(parcel.crc, open.upload.put_part(number, parcel.payload)).await
         };
         let id = match self.courier.unless_stopped(request).await {
             Ok(id) => id,
@@ -115,7 +131,7 @@ impl Object {
     pub(super) async fn put_whole(&self, part: QueuedPart, whole: impl FnOnce(Crc64) -> WholeObject) -> Result<Crc64> {
         let parcel = part.depart().await?;
         self.note_closing(whole(parcel.crc)).await?;
-        let request = self.courier.destination.put(&self.key, parcel.payload);
+        let request = timed(parcel.crc, self.courier.destination.put(&self.key, parcel.payload));
         self.courier.unless_stopped(request).await.map_err(|error| self.name(error))?;
         self.note_closed().await?;
         Ok(parcel.crc)
@@ -143,12 +159,12 @@ impl Object {
 
     /// Makes the object visible.
     pub(super) async fn complete(&self, parts: &[DurablePart], whole: WholeObject) -> Result<()> {
-        let Some(upload) = self.upload.get() else {
+        let Some(open) = self.upload.get() else {
             return Err(Error::new(ErrorKind::Internal, "an object without an upload can't be completed"));
         };
         let ids: Vec<PartId> = parts.iter().map(|part| part.id.clone()).collect();
         self.note_closing(whole).await?;
-        if let Err(error) = upload.complete(&ids).await {
+        if let Err(error) = open.upload.complete(&ids).await {
             return Err(self.note_failure(error).await);
         }
         self.note_closed().await
@@ -157,14 +173,17 @@ impl Object {
     /// Gives the upload up, if it has begun.
     pub(super) async fn abort(&self) -> Result<()> {
         match self.upload.get() {
-            Some(upload) => upload.abort().await.map_err(|error| self.name(error)),
+            Some(open) => open.upload.abort().await.map_err(|error| {
+                metrics::count_failed_abort();
+                self.name(error)
+            }),
             None => Ok(()),
         }
     }
 
     /// The store's id of the upload, if it has begun.
     pub(super) fn upload_id(&self) -> Option<String> {
-        self.upload.get().map(|upload| upload.id().to_owned())
+        self.upload.get().map(|open| open.upload.id().to_owned())
     }
 
     pub(super) fn name(&self, error: Error) -> Error {
@@ -173,4 +192,14 @@ impl Object {
         }
         error.with("object", &self.key)
     }
+}
+
+/// Sends something of this size, and records how long it took.
+async fn timed<T>(crc: Crc64, request: impl Future<Output = Result<T>>) -> Result<T> {
+    let begun = Instant::now();
+    let answer = request.await?;
+    metrics::record(&metrics::PUT_SECONDS, &[], begun.elapsed().as_secs_f64());
+    metrics::add(&metrics::STORED_PARTS, &[], 1);
+    metrics::add(&metrics::STORED_BYTES, &[], crc.length_bytes());
+    Ok(answer)
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::accumulator::LARGEST_BATCH_BYTES;
 use crate::budget::Buffers;
 use crate::error::{Error, Result};
+use crate::metrics;
 
 /// Where spilled bytes go, and how many there may be.
 #[derive(Clone, Debug)]
@@ -67,6 +68,7 @@ impl Spilled {
         let bytes = chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
         self.bytes += bytes;
         self.area.0.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+        metrics::add(&metrics::SPILLED_BYTES, &[], bytes);
         Ok(())
     }
 

@@ -315,6 +315,7 @@ impl Writers {
         if let Some(permit) = self.fill.try_acquire(bytes) {
             return Ok(permit);
         }
+        self.fill.count_wait();
         let activity = Arc::clone(&self.courier.activity);
         activity.waiting(WaitsFor::Store, self.wait_for_room(bytes, books)).await
     }

@@ -1,11 +1,17 @@
 //! The real binary, as a user runs it.
 
+#[cfg(all(unix, feature = "azure"))]
+mod azurite;
 mod bad_input;
+#[cfg(target_os = "linux")]
+mod disk;
 #[cfg(unix)]
 mod kill;
 mod program;
 #[cfg(unix)]
 mod signals;
+#[cfg(target_os = "linux")]
+mod slow_store;
 mod store;
 mod verify;
 

@@ -12,13 +12,16 @@ use crate::support::{Files, files_below, repository};
 use rust_text::{Named, bare, named, without_tests};
 
 /// The modules from low to high: each uses those before it, none after it.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 23] = [
     "error",
+    "sync",
+    "metrics",
     "cpu",
     "fhir",
     "clock",
     "location",
     "postgres",
+    "certificates",
     "budget",
     "request",
     "resource",

@@ -1,5 +1,6 @@
 //! The integration tests: one binary, so that it links once.
 #![allow(
+    clippy::clone_on_ref_ptr,
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
@@ -22,6 +23,8 @@ mod fuzz_replay;
 mod hygiene;
 #[cfg(all(feature = "testing", target_os = "linux"))]
 mod memory;
+#[cfg(all(feature = "testing", feature = "metrics"))]
+mod metrics;
 #[cfg(feature = "testing")]
 mod model;
 #[cfg(all(feature = "testing", feature = "postgres", unix))]
@@ -32,5 +35,13 @@ mod real_data;
 mod resume;
 #[cfg(feature = "s3")]
 mod s3;
+#[cfg(all(feature = "testing", feature = "sqlite"))]
+mod stores;
+#[cfg(all(feature = "testing", feature = "s3"))]
+mod strict_s3;
 mod support;
 mod testdata;
+#[cfg(all(feature = "testing", feature = "s3"))]
+mod tls;
+#[cfg(all(feature = "testing", feature = "s3", feature = "sqlite"))]
+mod unruly_store;

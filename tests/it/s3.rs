@@ -177,6 +177,17 @@ async fn a_bucket_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
+async fn an_upload_that_finds_nothing_where_it_begins_finds_no_bucket_whatever_the_store_calls_it() {
+    let server = S3Server::start().await;
+    for answer in [Act::error(404, "NoSuchUpload"), Act::error(404, "NoSuchKey"), Act::Answer(404, String::new())] {
+        server.proxy.next(1, Recorded::is_begin, answer);
+        let error = server.options("").open().unwrap().begin(&key()).await.map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.to_string().contains("the upload can't be begun: the bucket isn't there"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_part_that_is_refused_for_now_is_sent_again_under_its_number() {
     let server = S3Server::start().await;
     server.proxy.next(2, Recorded::is_part, Act::error(503, "SlowDown"));

@@ -210,6 +210,11 @@ pub(crate) struct StoreArgs {
     /// Region of the bucket [default: AWS_REGION, AWS_DEFAULT_REGION, or us-east-1]
     #[arg(long, value_name = "REGION")]
     pub(crate) region: Option<String>,
+
+    /// File with the certificate of the CA that the endpoint is trusted by, in PEM, besides those that the system trusts
+    /// [default: AWS_CA_BUNDLE]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<String>,
 }
 
 /// Where jobs are kept.

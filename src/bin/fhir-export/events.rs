@@ -1,5 +1,6 @@
 //! Events of `--progress json`: one JSON object a line.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fhir_export::job::{CountEntry, LedgerEntry, WaitsFor};
@@ -23,6 +24,8 @@ pub(crate) enum Event<'a> {
         types: Vec<TypeEvent<'a>>,
         /// Calls to the destination that failed and were repeated.
         failed_calls: u64,
+        /// The same by cause: throttled, server_error, timeout, connection.
+        failed_calls_by_cause: &'a BTreeMap<&'static str, u64>,
         /// What most of the time is spent on waiting for: source, cpu or store.
         bottleneck: Option<&'a str>,
     },
@@ -76,7 +79,8 @@ impl<'a> Event<'a> {
             ranges_done: progress.ranges_done,
             ranges: progress.ranges,
             types: types.collect(),
-            failed_calls: now.failed_calls,
+            failed_calls: now.failed_calls.values().sum(),
+            failed_calls_by_cause: &now.failed_calls,
             bottleneck: progress.waited.bottleneck.map(WaitsFor::as_str),
         }
     }

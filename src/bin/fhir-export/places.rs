@@ -1,5 +1,6 @@
 //! Where resources come from and where objects go: as arguments say, and as the record of a job keeps it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use fhir_export::destination::open as destination;
@@ -26,6 +27,7 @@ pub(crate) struct Places {
     scan_all: bool,
     endpoint: Option<String>,
     region: Option<String>,
+    ca_file: Option<PathBuf>,
     kms_key: Option<String>,
     checksum: Option<String>,
     /// Of the source, if it was typed.
@@ -35,13 +37,15 @@ pub(crate) struct Places {
 
 impl Places {
     pub(crate) fn of(args: &RunArgs) -> Self {
-        let StoreArgs { endpoint, region } = args.store.clone();
+        let StoreArgs { endpoint, region, ca_file } = args.store.clone();
         Self {
             source: whole_uri(&args.source),
             to: whole_uri(&args.to),
             scan_all: args.request.scan_all,
             endpoint,
             region,
+            // Whoever resumes the job may be in another folder.
+            ca_file: ca_file.map(|file| std::path::absolute(&file).unwrap_or_else(|_| file.into())),
             kms_key: args.kms_key.clone(),
             checksum: args.checksum.clone(),
             password: Password::of(&args.source),
@@ -57,6 +61,7 @@ impl Places {
         let settings = source::Settings {
             endpoint: self.endpoint.clone(),
             region: self.region.clone(),
+            ca_file: self.ca_file.clone(),
             scan_all: self.scan_all,
             password: self.password.clone(),
         };
@@ -69,6 +74,7 @@ impl Places {
             destination::Settings {
                 endpoint: self.endpoint.clone(),
                 region: self.region.clone(),
+                ca_file: self.ca_file.clone(),
                 kms_key: self.kms_key.clone(),
                 checksum: self.checksum.as_deref().and_then(chosen).map(|(_, checksum)| *checksum),
             }

@@ -206,6 +206,7 @@ fn open_destination(faults: &mut Faults, args: &RunArgs, places: &Places) -> Opt
             ("--checksum", args.checksum.is_some()),
             ("--endpoint", args.store.endpoint.is_some() && !is_s3(&args.source)),
             ("--region", args.store.region.is_some() && !is_s3(&args.source)),
+            ("--ca-file", args.store.ca_file.is_some() && !is_s3(&args.source)),
         ] {
             if is_given {
                 faults.say(format!("{name} is for s3://, and the destination is {:?}", args.to));
@@ -216,8 +217,8 @@ fn open_destination(faults: &mut Faults, args: &RunArgs, places: &Places) -> Opt
 }
 
 fn of_store(args: &StoreArgs) -> destination::Settings {
-    let StoreArgs { endpoint, region } = args.clone();
-    destination::Settings { endpoint, region, ..destination::Settings::default() }
+    let StoreArgs { endpoint, region, ca_file } = args.clone();
+    destination::Settings { endpoint, region, ca_file: ca_file.map(PathBuf::from), ..destination::Settings::default() }
 }
 
 /// An import, ready to run.
@@ -241,9 +242,9 @@ impl ImportPlan {
         let mut loading = Loading::default();
         set(&mut loading.threads, threads(&mut faults, args.threads.as_deref()));
         let progress = progress(&mut faults, &args.progress);
-        let StoreArgs { endpoint, region } = args.store.clone();
-        let password = open::Password::of(&args.from);
-        let settings = open::Settings { endpoint, region, scan_all: true, password };
+        let StoreArgs { endpoint, region, ca_file } = args.store.clone();
+        let (ca_file, password) = (ca_file.map(PathBuf::from), open::Password::of(&args.from));
+        let settings = open::Settings { endpoint, region, ca_file, scan_all: true, password };
         let source = faults.take("--from", open::from_uri(&whole_uri(&args.from), &settings));
         match (source, progress) {
             (Some(source), Some(progress)) if faults.is_empty() => {
@@ -280,8 +281,9 @@ impl VerifyPlan {
             faults.value("MANIFEST", &args.manifest, "names no file", "the path or URI of a manifest");
         }
         let is_s3 = is_s3(&args.manifest);
-        if !is_s3 && (args.store.endpoint.is_some() || args.store.region.is_some()) {
-            faults.say("--endpoint and --region are for s3://");
+        let store = &args.store;
+        if !is_s3 && (store.endpoint.is_some() || store.region.is_some() || store.ca_file.is_some()) {
+            faults.say("--endpoint, --region and --ca-file are for s3://");
         }
         let settings = if is_s3 { of_store(&args.store) } else { destination::Settings::default() };
         match faults.take("MANIFEST", destination::from_uri(folder, &settings)) {

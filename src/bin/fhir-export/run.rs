@@ -133,7 +133,7 @@ impl Running<'_> {
     }
 
     fn now(&self, progress: Progress) -> Now {
-        Now { progress, elapsed: self.began.elapsed(), failed_calls: self.destination.retries.total() }
+        Now { progress, elapsed: self.began.elapsed(), failed_calls: self.destination.retries.by_cause().collect() }
     }
 
     fn cancel(&self, signal: &str) {

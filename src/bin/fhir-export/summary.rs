@@ -64,6 +64,9 @@ pub(crate) fn text(report: &JobReport, elapsed: Duration) -> String {
     let speed =
         format!("{} in {}, {} resources/s, {}", report.state, duration(elapsed), rate(resources), megabyte_rate(bytes));
     say("state", &speed);
+    for file in report.manifest.iter().flat_map(|manifest| &manifest.deleted) {
+        say("deleted", &format!("{} in {}", counted(file.count, "deletion"), shown(&file.url)));
+    }
     for (name, file) in report.manifest.iter().flat_map(|manifest| &manifest.error).map(|file| ("errors", file)) {
         say(name, &format!("{} in {}", counted(file.count, "OperationOutcome"), shown(&file.url)));
     }

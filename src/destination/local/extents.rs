@@ -3,8 +3,15 @@
 //! A part is written where its predecessor ends, so that a file whose parts came in order is whole as it lies. A part
 //! that comes before its predecessor goes to the end; [`Extents::in_order`] then says that the file must be put in
 //! order.
+//!
+//! The record that is kept beside a staged file has a line for each part that was written, and a line after each sync that
+//! says how many lines before it are of bytes that are on the disk. After a failure of the machine's power the others may
+//! be lost, though the file is as long as it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How a line begins that tells of a sync.
+const SYNCED: &str = "synced ";
 
 /// A part's place in the staged file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +21,7 @@ pub(super) struct Extent {
 }
 
 impl Extent {
-    const fn end(self) -> u64 {
+    pub(super) const fn end(self) -> u64 {
         self.offset + self.length
     }
 
@@ -28,6 +35,10 @@ impl Extent {
 pub(super) struct Extents {
     placed: BTreeMap<u32, Extent>,
     written: BTreeMap<u32, Extent>,
+    /// Parts of an earlier attempt whose bytes may not have reached the disk.
+    doubtful: BTreeSet<u32>,
+    /// Lines of the record.
+    lines: usize,
 }
 
 impl Extents {
@@ -51,11 +62,23 @@ impl Extents {
     pub(super) fn written(&mut self, number: u32, extent: Extent) {
         self.placed.insert(number, extent);
         self.written.insert(number, extent);
+        self.doubtful.remove(&number);
     }
 
-    /// The parts that are written, by number.
-    pub(super) fn parts(&self) -> impl Iterator<Item = (u32, u64)> {
-        self.written.iter().map(|(number, extent)| (*number, extent.length))
+    /// The parts that are written, by number, and whether their bytes may not have reached the disk.
+    pub(super) fn parts(&self) -> Vec<(u32, Extent, bool)> {
+        let part = |(number, extent): (&u32, &Extent)| (*number, *extent, self.doubtful.contains(number));
+        self.written.iter().map(part).collect()
+    }
+
+    /// How many lines the record has.
+    pub(super) const fn lines(&self) -> usize {
+        self.lines
+    }
+
+    /// Says that the record has so many lines more.
+    pub(super) const fn add_lines(&mut self, count: usize) {
+        self.lines += count;
     }
 
     /// The first `count` parts, if all of them are written.
@@ -78,10 +101,23 @@ impl Extents {
         format!("{number} {} {}\n", extent.offset, extent.length)
     }
 
+    /// The line of the record after a sync of the staged file that was begun when the record had so many lines.
+    pub(super) fn synced_line(lines: usize) -> String {
+        format!("{SYNCED}{lines}\n")
+    }
+
     /// Reads the record; a last line that was cut off, or anything that isn't ours, is left out.
     pub(super) fn from_record(record: &str) -> Self {
         let mut extents = Self::default();
-        for line in record.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
+        let mut lines_of = BTreeMap::new();
+        let mut synced = 0;
+        let lines = record.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+        for (index, line) in lines.enumerate() {
+            extents.lines = index + 1;
+            if let Some(lines) = line.strip_prefix(SYNCED).and_then(|lines| lines.parse().ok()) {
+                synced = synced.max(index.min(lines));
+                continue;
+            }
             let mut fields = line.split(' ');
             let mut next = || fields.next()?.parse::<u64>().ok();
             let (Some(number), Some(offset), Some(length), None) = (next(), next(), next(), fields.next()) else {
@@ -93,7 +129,10 @@ impl Extents {
             extents.placed.retain(|_, other| !other.overlaps(extent));
             extents.written.retain(|_, other| !other.overlaps(extent));
             extents.written(number, extent);
+            lines_of.insert(number, index);
         }
+        let is_doubtful = |number: &u32| lines_of.get(number).is_some_and(|line| *line >= synced);
+        extents.doubtful = extents.written.keys().copied().filter(is_doubtful).collect();
         extents
     }
 }
@@ -106,6 +145,31 @@ mod tests {
         let extent = extents.place(number, length);
         extents.written(number, extent);
         extent.offset
+    }
+
+    fn lengths(extents: &Extents) -> Vec<(u32, u64)> {
+        extents.parts().into_iter().map(|(number, extent, _)| (number, extent.length)).collect()
+    }
+
+    #[test]
+    fn parts_behind_the_last_sync_are_doubtful_until_they_are_written_again() {
+        let doubtful = |extents: &Extents| -> Vec<u32> {
+            extents.parts().into_iter().filter(|(.., doubtful)| *doubtful).map(|(number, ..)| number).collect()
+        };
+        for (record, expected) in [
+            ("1 0 10\n2 10 10\n", &[1, 2][..]),
+            ("1 0 10\n2 10 10\nsynced 1\n3 20 10\n", &[2, 3]),
+            ("1 0 10\n2 10 10\nsynced 1\n3 20 10\nsynced 4\n", &[]),
+            // A part that was written again, and a sync that can't have known so many lines.
+            ("1 0 10\n2 10 10\nsynced 2\n1 0 10\n", &[1]),
+            ("1 0 10\nsynced 9\n2 10 10\n", &[2]),
+            ("1 0 10\nsynced x\n", &[1]),
+        ] {
+            assert_eq!(doubtful(&Extents::from_record(record)), expected, "{record:?}");
+        }
+        let mut extents = Extents::from_record("1 0 10\n2 10 10\n");
+        written(&mut extents, 1, 10);
+        assert_eq!((doubtful(&extents), extents.lines()), (vec![2], 2));
     }
 
     #[test]
@@ -129,7 +193,7 @@ mod tests {
     #[test]
     fn a_part_that_was_lost_fills_its_gap() {
         let mut extents = Extents::from_record("1 0 10\n3 30 5\n4 35");
-        assert_eq!(extents.parts().collect::<Vec<_>>(), [(1, 10), (3, 5)]);
+        assert_eq!(lengths(&extents), [(1, 10), (3, 5)]);
         assert_eq!(written(&mut extents, 2, 20), 10);
         assert!(Extents::in_order(&extents.first(3).unwrap()));
     }
@@ -145,6 +209,6 @@ mod tests {
     #[test]
     fn a_place_that_was_used_again_belongs_to_the_last_part_there() {
         let extents = Extents::from_record("1 0 10\n2 10 10\n2 10 4\n3 14 4\nnonsense\n1 2 3 4\n");
-        assert_eq!(extents.parts().collect::<Vec<_>>(), [(1, 10), (2, 4), (3, 4)]);
+        assert_eq!(lengths(&extents), [(1, 10), (2, 4), (3, 4)]);
     }
 }

@@ -128,12 +128,23 @@ impl Staged {
         }
     }
 
-    fn record_written(&self, number: u32, extent: Extent) -> Result<()> {
+    fn add_to_record(&self, lines: &str) -> Result<()> {
         let write = || {
             let mut record = OpenOptions::new().append(true).create(true).open(&self.record)?;
-            record.write_all(Extents::line(number, extent).as_bytes())
+            record.write_all(lines.as_bytes())
         };
         write().map_err(|error| failed("the record of the parts can't be written", &self.record, error))
+    }
+
+    /// The checksum of a part as the file holds it; `None` if the file ends before it does.
+    fn read_back(&self, file: &mut File, part: Extent) -> Result<Option<u64>> {
+        let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
+        let mut read = || {
+            file.seek(SeekFrom::Start(part.offset))?;
+            io::copy(&mut Read::by_ref(file).take(part.length), &mut digest)
+        };
+        let length = read().map_err(|error| failed("the staged file can't be read back", &self.path, error))?;
+        Ok((length == part.length).then(|| digest.finalize()))
     }
 
     /// Copies the parts in order to a file of its own. The staged file stays as its record says until that is in place.
@@ -224,11 +235,18 @@ impl StagedUpload {
             }
             return Err(error);
         }
-        let record = match std::fs::read_to_string(&staged.record) {
+        let record = match std::fs::read(&staged.record) {
             Ok(record) => record,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(failed("the record of the parts can't be read", &staged.record, error)),
         };
+        // After a failure of the machine's power there may be anything in it.
+        let mut record = String::from_utf8_lossy(&record).into_owned();
+        if !record.is_empty() && !record.ends_with('\n') {
+            // The next line must not be taken for the rest of one that was cut off.
+            staged.add_to_record("\n")?;
+            record.push('\n');
+        }
         Ok(Self::with_extents(staged, Extents::from_record(&record)))
     }
 
@@ -280,9 +298,11 @@ impl Upload for StagedUpload {
         .await
     }
 
+    /// Lists the parts; those since the last sync of an earlier attempt are read back, for a failure of the machine's power
+    /// may have cost their bytes.
     async fn parts(&self) -> Result<Option<Vec<StoredPart>>> {
-        let state = self.shared.lock();
-        Ok(Some(state.extents.parts().map(|(number, size_bytes)| StoredPart { number, size_bytes }).collect()))
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.parts().map(Some)).await
     }
 }
 
@@ -297,15 +317,43 @@ impl Shared {
         file.seek(SeekFrom::Start(extent.offset)).and_then(|_| files::write_chunks(&mut file, payload)).map_err(
             |error| failed("the staged file can't be written", &self.staged.path, error).with("part", number),
         )?;
-        if self.sync_is_due(extent.length) {
+        let mut record = Extents::line(number, extent);
+        let synced = self.sync_is_due(extent.length);
+        if let Some(lines) = synced {
             file.sync_data().map_err(|error| failed("the staged file can't be synced", &self.staged.path, error))?;
+            record.push_str(&Extents::synced_line(lines));
         }
-        self.staged.record_written(number, extent)?;
-        self.lock().extents.written(number, extent);
+        self.staged.add_to_record(&record)?;
+        let mut state = self.lock();
+        state.extents.add_lines(1 + usize::from(synced.is_some()));
+        state.extents.written(number, extent);
         Ok(part_id(number, extent.length))
     }
 
-    fn sync_is_due(&self, more_bytes: u64) -> bool {
+    fn parts(&self) -> Result<Vec<StoredPart>> {
+        let parts = self.lock().extents.parts();
+        let mut file = self.staged.open()?;
+        let unreadable = |error| failed("the staged file can't be looked at", &self.staged.path, error);
+        let held = file.metadata().map_err(unreadable)?.len();
+        let mut stored = Vec::with_capacity(parts.len());
+        for (number, extent, is_doubtful) in parts {
+            let mut part = StoredPart { number, size_bytes: extent.length, crc64nvme: None };
+            if extent.end() > held {
+                continue;
+            }
+            if is_doubtful {
+                part.crc64nvme = self.staged.read_back(&mut file, extent)?;
+                if part.crc64nvme.is_none() {
+                    continue;
+                }
+            }
+            stored.push(part);
+        }
+        Ok(stored)
+    }
+
+    /// Whether the file is to be synced now; if so, how many lines the record has: all that they tell of is written.
+    fn sync_is_due(&self, more_bytes: u64) -> Option<usize> {
         let mut state = self.lock();
         state.unsynced_bytes += more_bytes;
         let due = state.unsynced_bytes >= SYNC_BYTES || state.synced_at.elapsed() >= SYNC_AFTER;
@@ -313,7 +361,7 @@ impl Shared {
             state.unsynced_bytes = 0;
             state.synced_at = Instant::now();
         }
-        due
+        due.then(|| state.extents.lines())
     }
 
     fn complete(&self, parts: &[PartId], wanted: &Wanted) -> Result<()> {
@@ -322,7 +370,7 @@ impl Shared {
         }
         let mut file = self.staged.open()?;
         let extents = self.judge(parts)?;
-        let end = extents.iter().map(|extent| extent.offset + extent.length).max().unwrap_or(0);
+        let end = extents.iter().map(|extent| extent.end()).max().unwrap_or(0);
         let unreadable = |error| failed("the staged file can't be looked at", &self.staged.path, error);
         let held = file.metadata().map_err(unreadable)?.len();
         if held < end {

@@ -91,8 +91,11 @@ impl UploadListing for S3Listing {
         loop {
             let query = [("max-parts", "1000"), ("part-number-marker", marker.as_str()), ("uploadId", upload_id)];
             let Some(page) = self.page::<ListPartsResult>(&target, &query, &url).await? else { return Ok(None) };
-            let stored =
-                page.part.into_iter().map(|part| StoredPart { number: part.part_number, size_bytes: part.size });
+            let stored = page.part.into_iter().map(|part| StoredPart {
+                number: part.part_number,
+                size_bytes: part.size,
+                crc64nvme: None,
+            });
             parts.extend(stored);
             if !page.is_truncated {
                 break;

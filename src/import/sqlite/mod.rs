@@ -128,7 +128,7 @@ impl Target for SqliteTarget {
             }
             transaction.execute("DELETE FROM load WHERE source = ?1", [source])?;
             transaction.commit()?;
-            store.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA optimize;")
+            store.connection.execute_batch("PRAGMA wal_checkpoint(PASSIVE); PRAGMA optimize;")
         })
         .await
     }

@@ -44,7 +44,7 @@ impl Store {
         let compartment = Arc::new(Compartment::r4_patient());
         index_if_empty(&mut connection, &compartment).map_err(|error| schema::failed(path, error))?;
         let plan = ScanPlan { compartment: Some(Arc::clone(&compartment)), validation: Validation::Full };
-        let scanner = Scanner { plan, types: TypeTable::default() };
+        let scanner = Scanner { plan, types: TypeTable::default(), line_limit_bytes: usize::MAX };
         Ok(Self { connection, compartment, path: path.to_owned(), clock: clock::system(), scanner })
     }
 

@@ -61,7 +61,7 @@ impl<'c> Upsert<'c> {
         let plan = ScanPlan { compartment: Some(Arc::clone(compartment)), validation: Validation::Structure };
         Ok(Self {
             connection,
-            scanner: Scanner { plan, types: TypeTable::default() },
+            scanner: Scanner { plan, types: TypeTable::default(), line_limit_bytes: usize::MAX },
             types: BTreeMap::new(),
             next_body: one("SELECT coalesce(max(number), 0) + 1 FROM body")?,
             is_indexed: indexed_by(connection)?.is_some(),

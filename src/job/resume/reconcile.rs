@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::ranges::{RangeEnd, RangeEnds, Reached};
 use super::replay::{ObjectState, Replayed};
 use crate::destination::{Destination, ObjectKey, PartId, StoredPart, Upload};
-use crate::engine::{BEHIND_ALL, Point, Restart};
+use crate::engine::{BEHIND_ALL, DELETIONS, Point, Restart};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{END, Mark, Place};
+use crate::metrics;
 use crate::writer::{
     Content, DurablePart, Entry, Journal, Naming, ObjectName, ObjectReport, ResumedObject, SequenceReason, Start,
     WholeObject,
@@ -112,7 +113,7 @@ fn reported_errors(reached: &BTreeMap<Option<Content>, Reached>, ranges: usize) 
     let Some(report) = reached.get(&Some(Content::Errors)) else { return 0 };
     let position = &report.mark.position;
     let of_job = if &*position.range == BEHIND_ALL { position.place } else { 0 };
-    debug_assert!(report.place.0 <= ranges || report.place == END);
+    debug_assert!(report.place.0 <= ranges + 1 || report.place == END);
     report.mark.row.written.resources.saturating_sub(of_job)
 }
 
@@ -120,7 +121,8 @@ fn place_of(mark: &Mark, places: &BTreeMap<&str, usize>, ranges: usize) -> Resul
     let position = &mark.position;
     match &*position.range {
         "" if !places.contains_key("") => Ok((0, 0)),
-        BEHIND_ALL => Ok((ranges, position.place)),
+        DELETIONS => Ok((ranges, position.place)),
+        BEHIND_ALL => Ok((ranges + 1, position.place)),
         name => {
             match places.get(name) {
                 Some(index) => Ok((*index, position.place)),
@@ -304,6 +306,7 @@ async fn abort(upload: &dyn Upload, key: &ObjectKey) -> Result<()> {
     match upload.abort().await {
         Err(error) if error.kind() == ErrorKind::Fenced => Err(error),
         Err(error) => {
+            metrics::count_failed_abort();
             tracing::warn!(object = %key, error = format!("{error:#}"), "an upload can't be aborted");
             Ok(())
         }
@@ -319,10 +322,14 @@ async fn listed_parts(upload: &dyn Upload) -> Result<Option<Vec<StoredPart>>> {
     }
 }
 
-/// Those first parts that the store has, of the size that they were sent in.
+/// Those first parts that the store has, of the size and, where it was read back, the checksum that they were sent in.
 fn held_parts(parts: Vec<DurablePart>, held: &[StoredPart]) -> Vec<DurablePart> {
     let is_held = |part: &DurablePart| {
-        held.iter().any(|one| one.number == part.number && one.size_bytes == part.crc.length_bytes())
+        let is_whole = |one: &StoredPart| {
+            let is_same = one.crc64nvme.is_none_or(|crc| crc == part.crc.value());
+            one.size_bytes == part.crc.length_bytes() && is_same
+        };
+        held.iter().any(|one| one.number == part.number && is_whole(one))
     };
     parts.into_iter().take_while(is_held).collect()
 }

@@ -18,6 +18,7 @@ use crate::writer::{Content, Crc64, DurablePart, Entry, ObjectName, SequenceReas
 /// No type is called so.
 const ERRORS: &str = "!errors";
 const UNKNOWN: &str = "!unknown";
+const DELETED: &str = "!deleted";
 
 /// A wish that leaves it to the job's settings what becomes of its objects.
 const AS_SET: &str = "as set";
@@ -207,6 +208,7 @@ fn content_name(content: Option<&Content>) -> String {
     match content {
         None => UNKNOWN.to_owned(),
         Some(Content::Errors) => ERRORS.to_owned(),
+        Some(Content::Deleted) => DELETED.to_owned(),
         Some(Content::Resources(resource_type)) => resource_type.to_string(),
     }
 }
@@ -215,6 +217,7 @@ fn content_of(name: &str) -> Result<Option<Content>> {
     match name {
         UNKNOWN => Ok(None),
         ERRORS => Ok(Some(Content::Errors)),
+        DELETED => Ok(Some(Content::Deleted)),
         _ => match ResourceType::new(name) {
             Ok(resource_type) => Ok(Some(Content::Resources(resource_type))),
             Err(error) => Err(damaged("the name of a type isn't one").caused_by(error)),
@@ -332,6 +335,7 @@ pub(super) mod tests {
     fn contents() -> impl Strategy<Value = Content> {
         prop_oneof![
             Just(Content::Errors),
+            Just(Content::Deleted),
             "[A-Z][a-z]{1,20}".prop_map(|name| Content::Resources(ResourceType::new(&name).unwrap())),
         ]
     }

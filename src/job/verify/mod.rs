@@ -173,7 +173,7 @@ pub async fn verify(
     let verifier = Verifier { destination, folder: &folder, cpu, seen: seen.map(Arc::new) };
 
     let mut objects = Vec::new();
-    let mut checks = stream::iter(manifest.output.iter().chain(&manifest.error))
+    let mut checks = stream::iter(manifest.output.iter().chain(&manifest.deleted).chain(&manifest.error))
         .map(|file| verifier.check(file, manifest.output.iter().any(|output| std::ptr::eq(output, file))))
         .buffered(at_once);
     while let Some(check) = checks.next().await {
@@ -257,8 +257,13 @@ impl Verifier<'_> {
     }
 
     async fn unlisted(&self, manifest: &Manifest) -> Result<Vec<String>> {
-        let listed: BTreeSet<&str> =
-            manifest.output.iter().chain(&manifest.error).map(|file| file.extension.key.as_str()).collect();
+        let listed: BTreeSet<&str> = manifest
+            .output
+            .iter()
+            .chain(&manifest.deleted)
+            .chain(&manifest.error)
+            .map(|file| file.extension.key.as_str())
+            .collect();
         let stored = self.destination.list(self.folder).await?;
         let strays = stored.iter().filter(|object| {
             let key = object.key.as_str();

@@ -19,6 +19,8 @@ pub(super) struct Resource {
     resource_type: Option<ResourceType>,
     id: Option<String>,
     last_updated: Option<Instant>,
+    /// It has a time that can't be read: it is delivered whatever time is asked for.
+    is_malformed: bool,
     deleted: bool,
     bytes: Vec<u8>,
 }
@@ -29,10 +31,13 @@ impl Resource {
         let value: Value = serde_json::from_slice(text).unwrap_or_default();
         let resource_type = value.get("resourceType").and_then(Value::as_str);
         let last_updated = value.pointer("/meta/lastUpdated").and_then(Value::as_str);
+        let has_time = value.pointer("/meta/lastUpdated").is_some();
+        let last_updated = last_updated.and_then(|text| Instant::parse(text).ok());
         Self {
+            is_malformed: has_time && last_updated.is_none(),
             resource_type: resource_type.and_then(|name| ResourceType::new(name).ok()),
             id: value.get("id").and_then(Value::as_str).map(str::to_owned),
-            last_updated: last_updated.and_then(|text| Instant::parse(text).ok()),
+            last_updated,
             deleted,
             bytes: text.to_vec(),
         }
@@ -97,7 +102,9 @@ pub(super) async fn check_times(snapshot: &dyn Snapshot, everything: &Reading) -
 
     let asked = Asked { until: Some(middle.clone()), ..Asked::default() };
     let some = Reading::of(snapshot, &asked).await?;
-    let is_asked = |resource: &Resource| resource.last_updated.as_ref().is_some_and(|time| time <= middle);
+    let is_asked = |resource: &Resource| {
+        resource.is_malformed || resource.last_updated.as_ref().is_some_and(|time| time <= middle)
+    };
     compare(&all, &some, some.plan.pushdown.times, is_asked).map_err(|error| error.with("asked until", middle))
 }
 

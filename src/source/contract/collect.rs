@@ -213,7 +213,7 @@ impl BlockSink for CollectingSink {
         }
         self.lent = false;
         self.placed = false;
-        let (buffer, marks) = rows.into_parts();
+        let (buffer, marks, _) = rows.into_parts();
         let start = self.collected.bytes.len();
         self.collected.bytes.extend_from_slice(buffer.filled());
         let mut row_start = 0;

@@ -128,3 +128,6 @@ impl Snapshot for SqliteSnapshot {
         reading::read(&self.thread, query, from, sink).await
     }
 }
+
+#[cfg(test)]
+mod tests;

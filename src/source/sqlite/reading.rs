@@ -84,6 +84,7 @@ fn fill(
         if rows.push(body) == RowOutcome::Full {
             break if rows.is_empty() { End::NeedsRoom { bytes: length + 1 } } else { End::Full };
         }
+        rows.at(bytes_of(id));
         last_id.clear();
         last_id.extend_from_slice(bytes_of(id));
     };

@@ -19,7 +19,7 @@ use crate::support::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 const TYPE_BYTES: usize = 18 << 20;
 
 /// Two large files of one type, one of several, small ones, and lines that aren't understood.
-static SOURCE: LazyLock<PathBuf> = LazyLock::new(|| {
+pub(super) static SOURCE: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kill-source-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let line = |text: &mut String, name: &str, id: usize| {
@@ -52,21 +52,21 @@ fn rounds() -> u32 {
 }
 
 /// Where a round exports to, and how.
-struct Way<'s> {
-    server: Option<&'s S3Server>,
-    compress: &'static str,
-    only: Option<&'static str>,
+pub(super) struct Way<'s> {
+    pub(super) server: Option<&'s S3Server>,
+    pub(super) compress: &'static str,
+    pub(super) only: Option<&'static str>,
 }
 
 /// One export, its folder or bucket, and its state.
-struct Round<'s> {
+pub(super) struct Round<'s> {
     way: &'s Way<'s>,
-    folder: tempfile::TempDir,
-    to: String,
+    pub(super) folder: tempfile::TempDir,
+    pub(super) to: String,
 }
 
 impl<'s> Round<'s> {
-    fn new(way: &'s Way<'s>, number: u32) -> Self {
+    pub(super) fn new(way: &'s Way<'s>, number: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let to = match way.server {
             Some(_) => format!("s3://{BUCKET}/{}{number}", &way.compress[..1]),
@@ -75,14 +75,14 @@ impl<'s> Round<'s> {
         Self { way, folder, to }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = command(arguments);
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
         command.arg("--state").arg(self.folder.path().join("state")).args(["--progress", "none"]);
         command
     }
 
-    fn run(&self) -> Command {
+    pub(super) fn run(&self) -> Command {
         let source = match self.way.only {
             Some(name) => SOURCE.join(name),
             None => SOURCE.clone(),
@@ -100,7 +100,7 @@ impl<'s> Round<'s> {
         command
     }
 
-    fn resume(&self) -> Command {
+    pub(super) fn resume(&self) -> Command {
         self.command(&["resume"])
     }
 
@@ -126,7 +126,7 @@ impl<'s> Round<'s> {
     }
 
     /// What an export comes to: bytes of objects by type and sequence, and the books.
-    fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self) -> Outcome {
         let manifest = self.manifest();
         let files = ["output", "error"].into_iter().flat_map(|list| manifest[list].as_array().unwrap());
         let objects = files.map(|file| {
@@ -148,14 +148,14 @@ impl<'s> Round<'s> {
 type Object = (Vec<u8>, Value, Value);
 
 #[derive(PartialEq)]
-struct Outcome {
+pub(super) struct Outcome {
     objects: BTreeMap<(String, u64), Object>,
     books: [Value; 3],
 }
 
 impl Outcome {
     #[track_caller]
-    fn assert_same(&self, expected: &Self, note: &str) {
+    pub(super) fn assert_same(&self, expected: &Self, note: &str) {
         assert_eq!(self.objects.keys().collect::<Vec<_>>(), expected.objects.keys().collect::<Vec<_>>(), "{note}");
         for (name, object) in &self.objects {
             let other = &expected.objects[name];
@@ -167,7 +167,7 @@ impl Outcome {
 }
 
 /// Starts the command and kills it after a while; tells whether it still ran.
-fn killed(command: &mut Command, after: Duration) -> bool {
+pub(super) fn killed(command: &mut Command, after: Duration) -> bool {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(after);
     let ran = child.try_wait().unwrap().is_none();
@@ -177,11 +177,11 @@ fn killed(command: &mut Command, after: Duration) -> bool {
 }
 
 /// Random moments that are the same in each run of the tests.
-struct Moments(u64);
+pub(super) struct Moments(pub(super) u64);
 
 impl Moments {
     /// A moment within a time.
-    fn within(&mut self, time: Duration) -> Duration {
+    pub(super) fn within(&mut self, time: Duration) -> Duration {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

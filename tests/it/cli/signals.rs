@@ -35,6 +35,10 @@ impl Running {
         self.event(|event| event["event"] == "progress" && event["types"][0]["read"]["resources"].as_u64() > Some(0));
     }
 
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(super) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::exported;
 use super::program::{Ended, command, end, manifest_path, run, small};
+use crate::support::authority::Authority;
 use crate::support::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 
 fn with_key(mut command: Command, secret: &str) -> Command {
@@ -75,4 +76,38 @@ async fn a_bucket_that_is_not_there_and_a_wrong_key_are_named() {
     let none = finished(none).await;
     none.assert_exit(2);
     assert!(none.stderr.contains("there are no AWS credentials"), "{}", none.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_with_a_ca_of_its_own_is_trusted_if_its_certificate_is_given_and_else_named() {
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    let server = S3Server::start_tls(&authority).await;
+    let file = folder.path().join("ca.pem");
+    std::fs::write(&file, authority.pem()).unwrap();
+    let (file, endpoint) = (file.to_str().unwrap(), format!("https://{}", server.address()));
+    let to = format!("s3://{BUCKET}/exports");
+    let trusting = |arguments: &[&str], ca: &[&str]| {
+        let mut command = command(arguments);
+        command.args(["--endpoint", &endpoint]).args(ca);
+        with_key(command, SECRET_KEY)
+    };
+    let (small, back) = (small(), folder.path().join("back"));
+    let run = ["run", "--source", small.to_str().unwrap(), "--to", &to, "--layout", "flat"];
+
+    let refused = finished(trusting(&run, &[])).await;
+    refused.assert_exit(1);
+    let said = format!("the certificate of {} isn't trusted", server.address());
+    assert!(refused.stderr.contains(&said), "{}", refused.stderr);
+    let missing = finished(trusting(&run, &["--ca-file", "nowhere.pem"])).await;
+    missing.assert_exit(2);
+    assert!(missing.stderr.contains("nowhere.pem"), "{}", missing.stderr);
+
+    finished(trusting(&run, &["--ca-file", file])).await.assert_exit(0);
+    let verify = ["verify", &format!("{to}/manifest.json")];
+    finished(trusting(&verify, &["--ca-file", file])).await.assert_exit(0);
+    // The usual variable serves the source, too.
+    let mut again = trusting(&["run", "--source", &to, "--to", back.to_str().unwrap()], &[]);
+    again.env("AWS_CA_BUNDLE", file);
+    finished(again).await.assert_exit(0);
+    assert_eq!(exported(&back).len(), 73);
 }

@@ -58,7 +58,7 @@ impl Exported {
         assert_eq!(serde_json::from_slice::<Manifest>(bytes).unwrap(), *manifest);
         assert_eq!(manifest.extension.job_status, self.report.state.to_string());
         keys.insert(key.clone());
-        for files in [&manifest.output, &manifest.error] {
+        for files in [&manifest.output, &manifest.deleted, &manifest.error] {
             assert!(files.is_sorted_by(|a, b| a.extension.key < b.extension.key), "sorted by key, each once");
             for file in files {
                 self.assert_object(file);
@@ -67,7 +67,10 @@ impl Exported {
         }
         assert_eq!(self.stored.keys().cloned().collect::<BTreeSet<_>>(), keys, "nothing but what the manifest lists");
         assert_sequences(&manifest.output);
+        assert_sequences(&manifest.deleted);
         assert_sequences(&manifest.error);
+        let told: u64 = manifest.deleted.iter().map(|file| file.count).sum();
+        assert_eq!(told, manifest.extension.deletions.as_ref().map_or(0, |row| row.written.resources));
         for row in &manifest.extension.ledger {
             assert_row(row, &manifest.output);
         }
@@ -79,10 +82,8 @@ impl Exported {
 
     fn assert_object(&self, file: &OutputFile) {
         static LAID_OUT: LazyLock<Regex> = LazyLock::new(|| {
-            Regex::new(
-                r"^[0-9a-f]{32}-FHIR_EXPORT-[0-9a-f]{32}/([A-Za-z]+)/([A-Za-z]+)-[0-9]+-0-([0-9]+)\.ndjson(\.gz)?$",
-            )
-            .unwrap()
+            Regex::new(r"^[0-9a-z]+-FHIR_EXPORT-[0-9a-f]{32}/([A-Za-z]+)/([A-Za-z]+)-[0-9]+-0-([0-9]+)\.ndjson(\.gz)?$")
+                .unwrap()
         });
         let own = &file.extension;
         let bytes = self.stored.get(&own.key).unwrap_or_else(|| panic!("{} is listed and not there", own.key));
@@ -105,6 +106,22 @@ impl Exported {
     pub(crate) fn objects(&self) -> BTreeMap<(String, u32), &[u8]> {
         let object = |file: &OutputFile| ((file.resource_type.clone(), file.extension.sequence), self.bytes(file));
         self.manifest().output.iter().map(object).collect()
+    }
+
+    /// What is to be deleted, as `Type/id`.
+    pub(crate) fn deleted(&self) -> BTreeSet<String> {
+        let mut urls = BTreeSet::new();
+        for file in &self.manifest().deleted {
+            for line in String::from_utf8(plain(&file.extension.key, self.bytes(file))).unwrap().lines() {
+                let bundle: Value = serde_json::from_str(line).unwrap();
+                assert_eq!((&bundle["resourceType"], &bundle["type"]), (&"Bundle".into(), &"transaction".into()));
+                for entry in bundle["entry"].as_array().unwrap() {
+                    assert_eq!(entry["request"]["method"], "DELETE");
+                    assert!(urls.insert(entry["request"]["url"].as_str().unwrap().to_owned()), "each once");
+                }
+            }
+        }
+        urls
     }
 
     fn bytes(&self, file: &OutputFile) -> &[u8] {

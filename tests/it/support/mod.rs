@@ -1,5 +1,7 @@
 //! What several tests share.
 
+#[cfg(feature = "s3")]
+pub(crate) mod authority;
 #[cfg(feature = "testing")]
 pub(crate) mod crc64;
 #[cfg(feature = "testing")]
@@ -17,8 +19,14 @@ pub(crate) mod odd_data;
 pub(crate) mod proxy;
 #[cfg(feature = "s3")]
 pub(crate) mod s3_server;
+#[cfg(any(feature = "s3", feature = "azure"))]
+pub(crate) mod script;
 #[cfg(feature = "testing")]
 pub(crate) mod small_job;
+#[cfg(all(feature = "testing", feature = "s3"))]
+pub(crate) mod strict_server;
+#[cfg(all(feature = "testing", feature = "s3"))]
+pub(crate) mod wire_job;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -8,7 +8,9 @@ use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
+use super::authority::Authority;
 use super::proxy::Proxy;
 use fhir_export::destination::s3::{S3Options, S3Uri};
 
@@ -27,13 +29,25 @@ pub(crate) struct S3Server {
 impl S3Server {
     /// Starts a server with one bucket on a free port of the loopback interface.
     pub(crate) async fn start() -> Self {
+        Self::start_over(None).await
+    }
+
+    /// The same over TLS, with a certificate of this authority.
+    pub(crate) async fn start_tls(authority: &Authority) -> Self {
+        Self::start_over(Some(authority.acceptor("127.0.0.1"))).await
+    }
+
+    pub(crate) async fn start_over(tls: Option<TlsAcceptor>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, s3s_fs::FileSystem::new(folder.path()).unwrap()));
-        let proxy = Proxy::start(address).await;
+        let proxy = match tls {
+            None => Proxy::start(address).await,
+            Some(tls) => Proxy::start_tls(address, tls).await,
+        };
         Self { proxy, folder, _tasks: tasks }
     }
 

@@ -2,6 +2,7 @@
 
 mod bars;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fhir_export::job::Progress;
@@ -24,8 +25,8 @@ const NO_PERIOD: Duration = Duration::from_secs(3600);
 pub(crate) struct Now {
     pub(crate) progress: Progress,
     pub(crate) elapsed: Duration,
-    /// Calls to the destination that failed and were repeated.
-    pub(crate) failed_calls: u64,
+    /// Calls to the destination that failed and were repeated, by cause.
+    pub(crate) failed_calls: BTreeMap<&'static str, u64>,
 }
 
 /// The way in which progress is shown.
@@ -128,8 +129,14 @@ fn line(now: &Now) -> String {
 
 /// What is told of failed calls, if there were any.
 fn failed_calls(now: &Now) -> String {
-    if now.failed_calls == 0 {
+    if now.failed_calls.is_empty() {
         return String::new();
     }
-    format!(", {} to the destination failed and repeated", counted(now.failed_calls, "call"))
+    let causes: Vec<String> = now
+        .failed_calls
+        .iter()
+        .map(|(cause, count)| format!("{} {}", grouped(*count), cause.replace('_', " ")))
+        .collect();
+    let calls = counted(now.failed_calls.values().sum(), "call");
+    format!(", {calls} to the destination failed and repeated ({})", causes.join(", "))
 }

@@ -178,7 +178,7 @@ impl RangeSink {
         self.send(buffer, origin, Shape::Lines).await
     }
 
-    async fn send(&mut self, buffer: Buffer, origin: Origin, shape: Shape) -> Result<()> {
+    async fn send(&self, buffer: Buffer, origin: Origin, shape: Shape) -> Result<()> {
         self.intake.activity.moved();
         let (memory, filled, permit) = buffer.into_parts();
         let (sieve, limit) = (Arc::clone(&self.intake.sieve), self.intake.line_limit_bytes);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::batch::{Batch, Scanned, Scanner};
 use super::report::{Event, FileProgress, LoadReport};
@@ -45,8 +46,8 @@ impl Default for Loading {
 
 /// Loads everything that a source holds into a store.
 ///
-/// A file that can't be read to its end is told, and the others are loaded; started again, the load goes on where it
-/// stopped.
+/// A file that can't be read to its end is told, and the others are loaded. A load that was stopped, or that failed, goes
+/// on where it was when it is started again; one that came to its end begins anew.
 ///
 /// # Errors
 /// When the source can't be opened, or the store can't be written to. What was written stays.
@@ -82,9 +83,9 @@ pub async fn load(
         line_limit_bytes: loading.line_limit_bytes,
     });
     let (out, steps) = mpsc::channel(WAITING_BLOCKS);
-    let reading = tokio::spawn(read_all(snapshot, plan.ranges.clone(), before.clone(), shared, out));
-    // Reading must not go on when this is dropped.
-    let _guard = AbortOnDrop(reading.abort_handle());
+    // Reading ends when this is dropped.
+    let mut reading = JoinSet::new();
+    reading.spawn(read_all(snapshot, plan.ranges.clone(), before.clone(), shared, out));
     let mut writer = Writer {
         target,
         tell,
@@ -94,23 +95,15 @@ pub async fn load(
         report: LoadReport { files: plan.ranges.len(), ..LoadReport::default() },
     };
     writer.write_all(steps, &before).await?;
-    reading.await.map_err(|error| Error::new(ErrorKind::Internal, "the reader of a load is gone").caused_by(error))?;
+    if let Some(Err(error)) = reading.join_next().await {
+        return Err(Error::new(ErrorKind::Internal, "the reader of a load is gone").caused_by(error));
+    }
     let Writer { mut report, source, target, tell, .. } = writer;
     tell(Event::Finishing);
-    if report.unreadable.is_empty() {
-        target.finish(&source).await?;
-    }
+    target.finish(&source).await?;
     debug_assert!(report.totals.balances());
     report.before = before.values().map(|progress| progress.totals.read).sum();
     Ok(report)
-}
-
-struct AbortOnDrop(tokio::task::AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// What the reader tells the writer, in order.

@@ -69,5 +69,6 @@ pub trait Target: Send {
     async fn finish(&mut self, source: &str) -> Result<()>;
 }
 
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(feature = "sqlite")]
+#[cfg(test)]
 mod tests;

@@ -331,7 +331,7 @@ fn write_until(path: &Path, stop: &AtomicBool) -> BTreeMap<String, String> {
             for _ in 0..20 {
                 number += 1;
                 let id = format!("{}", number.wrapping_mul(7919) % 2000);
-                if number % 5 == 0 {
+                if number.is_multiple_of(5) {
                     write.delete(&basic, &id)?;
                     there.remove(&id);
                     continue;

@@ -150,7 +150,9 @@ fn text(report: &LoadReport, to: &str, elapsed: Duration) -> String {
         text.push_str(&format!("export with: fhir-export run --source {to} --to ./out\n"));
     } else {
         let files = counted(report.unreadable.len() as u64, "file");
-        text.push_str(&format!("{files} can't be read to the end: the same command goes on with what is missing\n"));
+        text.push_str(&format!(
+            "{files} can't be read to the end: when they can, the same command brings what is missing\n"
+        ));
     }
     text
 }

@@ -121,7 +121,7 @@ pub(super) async fn check_ids(snapshot: &dyn Snapshot, everything: &Reading) -> 
             let has_id = resource.id.as_ref().is_some_and(|id| ids.contains(id));
             has_id && resource.resource_type == wanted.resource_type
         };
-        compare(&all, &some, false, is_asked).map_err(|error| error.with("asked for an id of", &wanted.name()))?;
+        compare(&all, &some, false, is_asked).map_err(|error| error.with("asked for an id of", wanted.name()))?;
     }
     Ok(())
 }

@@ -176,7 +176,7 @@ fn choose_cohort(
 
 /// Some of what was deleted, behind a key, in byte order of type and id; none: that is all.
 pub(super) fn tombstones(
-    session: &mut Session,
+    session: &Session,
     asked: &Asked,
     after: Option<&(ResourceType, String)>,
 ) -> Result<Vec<Tombstone>> {

@@ -59,7 +59,7 @@ pub(super) async fn read(thread: &SnapshotThread, query: Query, from: &Cursor, s
 }
 
 /// Fills a buffer.
-fn fetch(session: &mut Session, query: &Query, after: String, rows: Rows, line_limit_bytes: usize) -> Result<Fetched> {
+fn fetch(session: &Session, query: &Query, after: String, rows: Rows, line_limit_bytes: usize) -> Result<Fetched> {
     fill(session, query, after, rows, line_limit_bytes).map_err(|error| session.failed(error))
 }
 

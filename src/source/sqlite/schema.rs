@@ -142,7 +142,6 @@ pub(crate) fn indexed_by(connection: &Connection) -> rusqlite::Result<Option<Str
 /// An error of SQLite, of the store at this path.
 pub(crate) fn failed(path: &Path, error: rusqlite::Error) -> Error {
     let (kind, message) = match error.sqlite_error_code() {
-        Some(ErrorCode::CannotOpen) if !path.exists() => (ErrorKind::NotFound, "the store can't be opened"),
         Some(ErrorCode::CannotOpen) => (ErrorKind::PermissionDenied, "the store can't be opened"),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
             (ErrorKind::PermissionDenied, "the store can't be written to")

@@ -110,7 +110,7 @@ fn main() {
     let mut system = export(&database, "resources", 1, 0);
     let group = Level::Group { id: ResourceId::new("hundredth").unwrap() };
     let mut hundredth = export(&database, "resources", 1, 0).asking(ExportRequest::new(group));
-    let mut best = |export: &mut Export| (0..ROUNDS).map(|_| timed(export, DroppingStore::new())).min().unwrap();
+    let best = |export: &mut Export| (0..ROUNDS).map(|_| timed(export, DroppingStore::new())).min().unwrap();
     let (all, some) = (best(&mut system), best(&mut hundredth));
     let figures = format!(
         "{:.1} ms against {:.1} ms: {:.1} times faster",

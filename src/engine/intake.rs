@@ -219,8 +219,9 @@ impl Ranges {
         }
         self.snapshot = snapshot;
         for (number, range) in self.ranges.iter_mut().enumerate().skip(index) {
-            match plan.ranges.iter().find(|known| known.name == range.name) {
-                Some(known) => *range = known.clone(),
+            let known = plan.ranges.iter().find(|known| known.name == range.name).cloned();
+            match known.or_else(|| self.snapshot.range(&range.name)) {
+                Some(known) => *range = known,
                 // Gone with its last row.
                 None => {
                     self.reads.resize(self.reads.len().max(number + 1), ReadFrom::Start);
@@ -228,7 +229,7 @@ impl Ranges {
                 }
             }
         }
-        self.start_up_to(index + self.read_ahead);
+        self.start_up_to(index + self.side_by_side().unwrap_or(self.read_ahead));
         Ok(())
     }
 

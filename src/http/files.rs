@@ -6,22 +6,18 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use serde_json::{Value, json};
 
 use super::outcome::Refused;
 use super::{Api, status};
+use crate::job::OutputFile;
 use crate::job::service::ExportedFile;
 
 const NDJSON: HeaderValue = HeaderValue::from_static("application/fhir+ndjson");
 
 /// Makes an entry of a manifest point to the router: its name is the last part of its key, which differs from all others.
-pub(super) fn point_here(entry: &mut Value, base: &str, job: &str) {
-    let key = entry.pointer("/extension/key").and_then(Value::as_str).unwrap_or_default();
-    let name = key.rsplit('/').next().unwrap_or_default();
-    let url = format!("{base}/export/{job}/files/{name}");
-    if let Some(entry) = entry.as_object_mut() {
-        entry.insert("url".to_owned(), json!(url));
-    }
+pub(super) fn point_here(file: &mut OutputFile, base: &str, job: &str) {
+    let name = file.extension.key.rsplit('/').next().unwrap_or_default();
+    file.url = format!("{base}/export/{job}/files/{name}");
 }
 
 /// `GET /export/{job}/files/{name}`.

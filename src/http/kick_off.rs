@@ -9,7 +9,7 @@ use axum::extract::{OriginalUri, RawPathParams, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use serde_json::json;
+use serde::Serialize;
 
 use super::outcome::Refused;
 use super::preferences::{BodyType, Preferences, body_type, refuse_unless_accepted};
@@ -108,7 +108,7 @@ fn started(view: &JobView, base: &str) -> Response {
     let location = format!("{base}/export/{}", view.id);
     let mut response = match view.origin {
         Origin::Profile => StatusCode::ACCEPTED.into_response(),
-        Origin::HealthLake | Origin::Sdk => (StatusCode::ACCEPTED, Json(stub(view))).into_response(),
+        Origin::HealthLake | Origin::Sdk => (StatusCode::ACCEPTED, Json(Stub::of(view))).into_response(),
     };
     let headers = response.headers_mut();
     if let Ok(location) = HeaderValue::try_from(location) {
@@ -120,11 +120,21 @@ fn started(view: &JobView, base: &str) -> Response {
     response
 }
 
-/// The order of its keys is HealthLake's.
-fn stub(view: &JobView) -> serde_json::Value {
-    json!({
-        "datastoreId": view.datastore_id.as_str(),
-        "jobStatus": JobState::Submitted.as_str(),
-        "jobId": view.id.as_str(),
-    })
+/// What HealthLake answers; the order of the keys is its own (contract section 1.1).
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Stub<'v> {
+    datastore_id: &'v str,
+    job_status: &'static str,
+    job_id: &'v str,
+}
+
+impl<'v> Stub<'v> {
+    fn of(view: &'v JobView) -> Self {
+        Self {
+            datastore_id: view.datastore_id.as_str(),
+            job_status: JobState::Submitted.as_str(),
+            job_id: view.id.as_str(),
+        }
+    }
 }

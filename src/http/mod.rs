@@ -34,6 +34,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 
@@ -97,6 +98,7 @@ pub fn router(service: JobService, settings: Settings) -> Router {
         .route("/readyz", get(ready))
         .fallback(outcome::no_such_interaction)
         .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn(outcome::in_words))
         .with_state(api)
 }
 

@@ -1,7 +1,9 @@
 //! Refusals, as `OperationOutcome`s.
 
 use axum::Json;
+use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -108,6 +110,19 @@ impl IntoResponse for Refused {
 
 pub(super) fn outcome(issues: &[Value]) -> Value {
     json!({"resourceType": "OperationOutcome", "issue": issues})
+}
+
+/// Makes an outcome of a refusal that the router gave by itself, such as of a path that is no UTF-8.
+pub(super) async fn in_words(request: Request, next: Next) -> Response {
+    let is_plain = |response: &Response| {
+        let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        response.status().is_client_error() && kind.is_none_or(|kind| kind.starts_with("text/plain"))
+    };
+    let response = next.run(request).await;
+    if !is_plain(&response) {
+        return response;
+    }
+    Refused::new(response.status(), "structure", "the request can't be understood").into_response()
 }
 
 /// Answers what isn't offered.

@@ -4,12 +4,13 @@ use axum::Json;
 use axum::extract::{OriginalUri, Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::outcome::{Refused, issue, outcome};
 use super::properties::{self, Wire};
 use super::{Api, address, date, files};
-use crate::job::{JobState, JobView, Origin};
+use crate::job::{JobState, JobView, Manifest, Origin};
 use crate::request::JobId;
 
 /// Says how a poll's answer keeps the job's own status apart (Bulk Data Access IG 3.0.0).
@@ -86,32 +87,32 @@ fn failed(view: &JobView, status: StatusCode) -> Response {
     response
 }
 
-/// The properties of a job that is over, with the manifest's fields at their side.
-fn body(view: &JobView, base: &str) -> Value {
-    let mut body = json!({"exportJobProperties": properties::of(view, Wire::Rest)});
-    let manifest = view.manifest.as_ref().and_then(|manifest| serde_json::to_value(manifest).ok());
-    let (Some(Value::Object(manifest)), Some(fields)) = (manifest, body.as_object_mut()) else { return body };
-    fields.extend(manifest);
-    // Where the source lies is the server's own business.
-    if let Some(Value::Object(own)) = fields.get_mut("extension") {
-        own.retain(|name, _| name != "source" && name != "skipped");
-    }
-    match view.origin {
-        // The whole URL, as the profile wants it.
-        Origin::Profile => {
-            fields.insert("request".to_owned(), json!(view.request_url));
-            for list in ["output", "error"] {
-                if let Some(Value::Array(entries)) = fields.get_mut(list) {
-                    entries.iter_mut().for_each(|entry| files::point_here(entry, base, view.id.as_str()));
-                }
+/// The properties of a job that is over, with the manifest's fields at their side, in HealthLake's order.
+#[derive(Serialize)]
+struct Described {
+    #[serde(rename = "exportJobProperties")]
+    properties: Value,
+    #[serde(flatten)]
+    manifest: Option<Manifest>,
+}
+
+fn body(view: &JobView, base: &str) -> Described {
+    let mut manifest = view.manifest.clone();
+    if let Some(manifest) = &mut manifest {
+        // Where the source lies is the server's own business.
+        manifest.extension.source = view.datastore_id.to_string();
+        manifest.extension.skipped.clear();
+        match view.origin {
+            // The whole URL, as the profile wants it.
+            Origin::Profile => {
+                manifest.request.clone_from(&view.request_url);
+                let lists = [&mut manifest.output, &mut manifest.error, &mut manifest.deleted];
+                lists.into_iter().flatten().for_each(|file| files::point_here(file, base, view.id.as_str()));
             }
-        }
-        Origin::HealthLake | Origin::Sdk => {
-            let echo = view.manifest.as_ref().map(|manifest| echo(&view.request_url, &manifest.request));
-            fields.insert("request".to_owned(), json!(echo));
+            Origin::HealthLake | Origin::Sdk => manifest.request = echo(&view.request_url, &manifest.request),
         }
     }
-    body
+    Described { properties: properties::of(view, Wire::Rest), manifest }
 }
 
 /// The request as HealthLake echoes it: the URL that was asked, with the normalised query (contract section 1.2).

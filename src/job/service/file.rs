@@ -24,7 +24,7 @@ pub struct ExportedFile {
 
 /// The files that a manifest lists, with errors and deletions.
 fn listed(manifest: &Manifest) -> impl Iterator<Item = &OutputFile> {
-    manifest.output.iter().chain(&manifest.error)
+    manifest.output.iter().chain(&manifest.error).chain(&manifest.deleted)
 }
 
 /// The last part of a file's key: it differs from that of any other file of the job.

@@ -196,3 +196,33 @@ async fn a_snapshot_grows_no_older_than_it_may() {
     let (_, read) = contract::read(&*snapshot, &plan.ranges[0], &Cursor::start()).await;
     assert_eq!(read.unwrap_err().kind(), ErrorKind::SnapshotLost);
 }
+
+#[tokio::test]
+async fn a_server_that_is_killed_and_comes_back_is_read_on_time_bounded_and_no_row_is_lost() {
+    let server = Server::start("max_connections = 20\nsynchronous_commit = on");
+    let database = Database::on(&server.url("postgres")).await;
+    let client = database.client().await;
+    fill(&client, 60_000).await;
+    client.batch_execute("CHECKPOINT").await.unwrap();
+    let source = source(&database.url).range_bytes(4 << 20);
+    let killing = async {
+        let reading = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'fhir-export' AND query LIKE 'COPY%'";
+        while client.query(reading, &[]).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        tokio::task::spawn_blocking(move || {
+            server.kill();
+            server.start_again();
+            server
+        })
+        .await
+        .unwrap()
+    };
+    let (exported, _server) = tokio::join!(export(source, request(("system", "", "", ""))), killing);
+    exported.assert_well_formed();
+    let output = String::from_utf8(exported.output()["Patient"].clone()).unwrap();
+    let ids: Vec<&str> = output.lines().map(|line| &line[32..40]).collect();
+    assert_eq!(ids.len(), 60_000, "{:?}", exported.report.error);
+    assert!(ids.is_sorted_by(|a, b| a < b), "each once, in order");
+    assert_eq!(exported.report.state, JobState::CompletedWithErrors);
+}

@@ -50,7 +50,7 @@ async fn servers_that_start_together_share_one_store() {
     assert!(refused.into_iter().all(|refused| refused.unwrap_err().kind() == ErrorKind::AlreadyExists));
     for store in &stores {
         assert!(store.claim(&record.id).await.unwrap().is_none());
-        assert_eq!(store.list().await.unwrap(), [record.clone()]);
+        assert_eq!(store.list().await.unwrap(), std::slice::from_ref(&record));
     }
     drop(held);
     let claims = futures::future::join_all(stores.iter().map(|store| claim(store, &record.id)));

@@ -111,7 +111,7 @@ pub(super) async fn layouts(database: &Database) -> Vec<Layout> {
 }
 
 pub(super) async fn own(database: &Database) {
-    let source = NdjsonSource::folder(&repository("testdata/small")).scan_all(true);
+    let source = NdjsonSource::folder(repository("testdata/small")).scan_all(true);
     let mut target = PostgresTarget::new(&database.url, None).unwrap();
     let report = load(&source, &mut target, &Loading::default(), &mut |_| {}).await.unwrap();
     assert!(report.is_whole() && report.totals.inserted > 100, "{report:?}");

@@ -57,7 +57,7 @@ impl Setting {
     async fn started(&self, to: &str) -> Child {
         let (source, to) = (self.path("in"), self.path(to));
         let run = ["run", "--source", &source, "--to", &to, "--memory", "64MiB", "--datastore-id", "d"];
-        let child = self.command(&run).spawn().unwrap();
+        let mut child = self.command(&run).spawn().unwrap();
         for _ in 0..6000 {
             let durable = "SELECT count(*) FROM fhir_export.entries WHERE entry LIKE '{\"part\"%'";
             if let Ok(row) = self.client.query_one(durable, &[]).await
@@ -67,7 +67,8 @@ impl Setting {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("nothing becomes durable");
+        child.kill().unwrap();
+        panic!("nothing becomes durable: {:?}", child.wait());
     }
 
     /// Lets the other server go on with what nobody runs, until there is nothing left.

@@ -45,7 +45,7 @@ async fn write(url: &str, writer: usize, stop: &AtomicBool) {
         for _ in 0..number % 7 {
             number += 1;
             let id = format!("{writer}-{}", number * 7919 % 400);
-            let deleted = number % 11 == 0;
+            let deleted = number.is_multiple_of(11);
             if deleted {
                 let delete = "UPDATE notes SET deleted = true, updated = now() WHERE id = $1";
                 client.execute(delete, &[&id]).await.unwrap();
@@ -54,10 +54,10 @@ async fn write(url: &str, writer: usize, stop: &AtomicBool) {
             }
         }
         number += 1;
-        if number % 13 == 0 {
+        if number.is_multiple_of(13) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        client.batch_execute(if number % 17 == 0 { "ROLLBACK" } else { "COMMIT" }).await.unwrap();
+        client.batch_execute(if number.is_multiple_of(17) { "ROLLBACK" } else { "COMMIT" }).await.unwrap();
     }
 }
 

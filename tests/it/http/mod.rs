@@ -88,9 +88,8 @@ async fn healthlakes_operation_writes_where_its_caller_says() {
         body["output"].as_array().unwrap().iter().map(|file| (&file["type"], &file["count"])).collect();
     assert_eq!(counts, [(&json!("Observation"), &json!(1)), (&json!("Patient"), &json!(1))]);
     assert!(served.files.keys().is_empty() && !served.buckets.bucket.keys().is_empty());
-    let asked = served.buckets.asked.lock().unwrap();
-    assert_eq!(asked[0].0.s3_uri.as_str(), "s3://my-bucket/prefix");
-    drop(asked);
+    let asked = served.buckets.asked.lock().unwrap()[0].0.s3_uri.to_string();
+    assert_eq!(asked, "s3://my-bucket/prefix");
     let refused = served.ask("DELETE", &job, &[], Body::empty()).await;
     let literal = json!({"resourceType": "OperationOutcome", "issue":
         [{"severity": "error", "code": "not-supported", "diagnostics": "Interaction not supported."}]});

@@ -24,11 +24,14 @@ pub(crate) const BASE: &str = "/datastore/store1/r4";
 /// Longer than any job here takes, unless it hangs.
 const HANGS_AFTER: Duration = Duration::from_secs(60);
 
+/// An output and the role in whose name it is written.
+type Asked = (OutputDataConfig, Option<RoleArn>);
+
 /// What a server was asked to write to, and where that goes.
 #[derive(Clone, Debug)]
 pub(crate) struct Buckets {
     pub(crate) bucket: MemoryDestination,
-    pub(crate) asked: Arc<Mutex<Vec<(OutputDataConfig, Option<RoleArn>)>>>,
+    pub(crate) asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Buckets {

@@ -133,11 +133,14 @@ impl Object {
     }
 
     /// Stores the whole object in one request.
+    ///
+    /// A request that is on its way isn't given up when everything stops: it would still be carried out, after the object
+    /// was looked for and removed. Whoever calls sets the time limit.
     pub(super) async fn put_whole(&self, part: QueuedPart, whole: impl FnOnce(Crc64) -> WholeObject) -> Result<Crc64> {
         let parcel = part.depart().await?;
         self.note_closing(whole(parcel.crc)).await?;
         let request = timed(parcel.crc, self.courier.destination.put(&self.key, parcel.payload));
-        self.courier.unless_stopped(request).await.map_err(|error| self.name(error))?;
+        request.await.map_err(|error| self.name(error))?;
         self.note_closed().await?;
         Ok(parcel.crc)
     }

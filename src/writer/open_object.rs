@@ -327,7 +327,8 @@ impl OpenObject {
         self.departed_bytes = content.len() as u64;
         let reason = self.object.reason;
         let whole = |crc| WholeObject { reason, count, crc, parts: 0, mark, next };
-        let crc = self.object.put_whole(self.courier.queue(content), whole).await?;
+        let put = self.object.put_whole(self.courier.queue(content), whole);
+        let crc = self.courier.in_time(&self.closes_by, put).await?;
         self.courier.durable(&self.object.content, count);
         Ok(self.report(count, crc, 0))
     }

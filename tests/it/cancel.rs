@@ -16,6 +16,7 @@ use fhir_export::source::memory::Gate;
 
 use crate::support::exported::Exported;
 use crate::support::generated_source::{GeneratedRange, GeneratedSource};
+use crate::support::late_puts::LatePuts;
 use crate::support::null_destination::NullDestination;
 use crate::support::small_job;
 
@@ -387,5 +388,31 @@ async fn a_store_that_never_answers_does_not_hold_a_cancelled_job() {
         let left = report.leftovers.iter().filter(|left| left.key.as_str().ends_with(".ndjson"));
         let types = report.objects.iter().map(|object| &object.key).chain(left.map(|left| &left.key));
         assert_eq!(types.collect::<BTreeSet<_>>().len(), 2, "both types: {:?}", report.leftovers);
+    }
+}
+
+/// Given up on its way, a put would be carried out after the object was looked for and removed.
+#[tokio::test]
+async fn an_object_that_is_being_put_when_the_job_is_cancelled_is_listed_or_gone() {
+    for on_cancel in [OnCancel::Seal, OnCancel::Discard] {
+        let mut config = small_job::config();
+        config.seal_timeout = Duration::ZERO;
+        let destination = LatePuts::new(small_job::destination(), on_cancel);
+        let exporter = Exporter::builder()
+            .source(Arc::new(small_job::source()))
+            .destination(Arc::new(destination.clone()))
+            .config(config)
+            .build()
+            .unwrap();
+        let job = exporter.start(ExportRequest::new(Level::System)).unwrap();
+        destination.control.set(job.control()).unwrap();
+        let report = tokio::time::timeout(HANGS_AFTER, job.join()).await.expect("the job ends");
+        destination.settled().await;
+        assert_eq!(report.state, JobState::CancelCompleted, "{on_cancel:?}: {:?}", report.error);
+        let is_listed = |key: &ObjectKey| report.objects.iter().any(|object| object.key == *key);
+        let stored = destination.memory.keys().into_iter().filter(|key| key.as_str().ends_with(".ndjson"));
+        let strays: Vec<_> = stored.filter(|key| !is_listed(key)).collect();
+        assert!(strays.is_empty(), "{on_cancel:?}: {strays:?}");
+        assert_eq!(report.objects.is_empty(), on_cancel == OnCancel::Discard);
     }
 }

@@ -8,6 +8,8 @@ pub(crate) mod crc64;
 pub(crate) mod exported;
 #[cfg(feature = "testing")]
 pub(crate) mod generated_source;
+#[cfg(feature = "testing")]
+pub(crate) mod late_puts;
 pub(crate) mod naive;
 pub(crate) mod naive_cohort;
 mod naive_tests;

@@ -66,6 +66,8 @@ pub struct JobPlaces {
     pub datastore_id: DatastoreId,
     /// The source's own bases, for absolute references.
     pub base_urls: BaseUrls,
+    /// Whether what was deleted since `_since` is told, if the source knows.
+    pub report_deletions: bool,
     /// What is kept in the record of the job.
     pub context: serde_json::Value,
 }
@@ -145,8 +147,9 @@ impl Exporter {
     /// The same exporter elsewhere: it has the settings, the CPU pool, the turns and the job store in common.
     #[must_use]
     pub fn at(&self, places: JobPlaces) -> Self {
-        let JobPlaces { source, destination, datastore_id, base_urls, context } = places;
-        let config = Config { datastore_id: Some(datastore_id), base_urls, ..Config::clone(&self.config) };
+        let JobPlaces { source, destination, datastore_id, base_urls, report_deletions, context } = places;
+        let datastore_id = Some(datastore_id);
+        let config = Config { datastore_id, base_urls, report_deletions, ..Config::clone(&self.config) };
         Self { source, destination: Some(destination), config: Arc::new(config), context, ..self.clone() }
     }
 

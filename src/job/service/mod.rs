@@ -258,6 +258,8 @@ impl JobService {
             destination,
             datastore_id: data_store.id.clone(),
             base_urls: data_store.base_urls.clone(),
+            // HealthLake's own exports tell of none (contract section 9.2).
+            report_deletions: kept.origin == Origin::Profile,
             context: kept.to_context()?,
         }))
     }

@@ -288,6 +288,7 @@ impl Scanned {
     }
 
     /// Its first row.
+    #[cfg(feature = "sqlite")]
     pub(super) fn first(&self) -> Option<RowHandle<'_>> {
         self.rows.first().map(|span| RowHandle { block: self, span })
     }

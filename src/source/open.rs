@@ -1,4 +1,4 @@
-//! The door to sources: from a URI to a [`Source`](super::Source).
+//! The door to sources: from a URI to a [`Source`].
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -20,10 +20,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_postgres::types::Type;
 
-use super::record::damaged;
 use super::{CancelWish, Claim, JobRecord, JobStore, RECORD_FORMAT, fenced, unknown, wire};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::OnCancel;
 use crate::postgres::Address;
 use crate::request::JobId;
 use crate::writer::Entry;
@@ -90,7 +88,7 @@ impl fmt::Debug for PostgresJobStore {
 #[async_trait]
 impl JobStore for PostgresJobStore {
     async fn create(&self, record: &JobRecord) -> Result<Claim> {
-        let (id, submitted, text) = (record.id.to_string(), record.submitted.clone(), text_of(record)?);
+        let (id, submitted, text) = (record.id.to_string(), record.submitted.clone(), wire::encode_record(record)?);
         let asking = self.0.asking()?;
         let (holder, lease) = (asking.holder.clone(), self.0.lease_seconds());
         let held: Option<String> = self
@@ -191,7 +189,7 @@ impl JobStore for PostgresJobStore {
     }
 
     async fn update(&self, claim: &Claim, record: &JobRecord) -> Result<()> {
-        let (id, fence, text) = (claim.job().to_string(), fence_of(claim), text_of(record)?);
+        let (id, fence, text) = (claim.job().to_string(), fence_of(claim), wire::encode_record(record)?);
         let changed = self.0.run("the record of a job can't be written", move |session| {
             let (id, text) = (id.clone(), text.clone());
             async move {
@@ -251,22 +249,12 @@ impl JobStore for PostgresJobStore {
         if fence != fence_of(claim) || claim.is_lost() {
             return Err(fenced(claim.job()));
         }
-        Ok(cancel.map(|text| CancelWish {
-            on_cancel: match text.as_str() {
-                "seal" => Some(OnCancel::Seal),
-                "discard" => Some(OnCancel::Discard),
-                _ => None,
-            },
-        }))
+        Ok(cancel.map(|text| wire::decode_wish(&text)))
     }
 
     async fn ask_cancel(&self, id: &JobId, wish: CancelWish) -> Result<()> {
         let text = id.to_string();
-        let wish = match wish.on_cancel {
-            None => "as set",
-            Some(OnCancel::Seal) => "seal",
-            Some(OnCancel::Discard) => "discard",
-        };
+        let wish = wire::encode_wish(wish);
         let changed = self.0.run("word of a cancellation can't be left", move |session| {
             let id = text.clone();
             async move {
@@ -306,15 +294,6 @@ fn fence_of(claim: &Claim) -> i64 {
     i64::try_from(claim.fence()).unwrap_or(i64::MAX)
 }
 
-fn text_of(record: &JobRecord) -> Result<String> {
-    serde_json::to_string(record)
-        .map_err(|error| Error::new(ErrorKind::Internal, "the record of a job can't be written").caused_by(error))
-}
-
 fn record_of(format: i64, text: &str) -> Result<JobRecord> {
-    if format > i64::from(RECORD_FORMAT) {
-        let message = format!("the record of the job is of version {format}, this program knows {RECORD_FORMAT}");
-        return Err(Error::new(ErrorKind::InvalidConfig, message));
-    }
-    serde_json::from_str(text).map_err(|error| damaged("it isn't one of ours").caused_by(error))
+    wire::decode_record(u32::try_from(format).unwrap_or(u32::MAX), text)
 }

@@ -1,10 +1,20 @@
-//! Certificate authorities that are trusted besides those of the system.
+//! Certificate authorities that are trusted besides those of the system, and what else is kept of a client's settings.
 
 use std::path::Path;
 
-use object_store::Certificate;
+use object_store::{Certificate, ClientConfigKey};
 
 use crate::error::{Error, ErrorKind, Result};
+
+/// Settings of a client from the environment that a CA of one's own doesn't displace; timeouts aren't among them, they are
+/// ours.
+pub(crate) const KEPT_CLIENT_SETTINGS: [ClientConfigKey; 5] = [
+    ClientConfigKey::AllowInvalidCertificates,
+    ClientConfigKey::NoSystemCertificates,
+    ClientConfigKey::ProxyCaCertificate,
+    ClientConfigKey::ProxyExcludes,
+    ClientConfigKey::ProxyUrl,
+];
 
 /// Reads certificates in PEM.
 ///

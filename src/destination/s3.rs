@@ -33,15 +33,6 @@ use crate::error::{Error, ErrorKind, Result};
 /// Where AWS takes requests when no region was named.
 const DEFAULT_REGION: &str = "us-east-1";
 
-/// Client settings from the environment that are kept; timeouts aren't, they are ours.
-const KEPT_CLIENT_SETTINGS: [ClientConfigKey; 5] = [
-    ClientConfigKey::AllowInvalidCertificates,
-    ClientConfigKey::NoSystemCertificates,
-    ClientConfigKey::ProxyCaCertificate,
-    ClientConfigKey::ProxyExcludes,
-    ClientConfigKey::ProxyUrl,
-];
-
 /// The checksum that is sent with each part and small object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PartChecksum {
@@ -311,7 +302,7 @@ impl S3Options {
         for certificate in &self.root_certificates {
             options = options.with_root_certificate(certificate.clone());
         }
-        for key in KEPT_CLIENT_SETTINGS {
+        for key in certificates::KEPT_CLIENT_SETTINGS {
             if let Some(value) = self.base.get_config_value(&AmazonS3ConfigKey::Client(key)) {
                 options = options.with_config(key, value);
             }

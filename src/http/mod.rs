@@ -103,11 +103,9 @@ pub fn router(service: JobService, settings: Settings) -> Router {
 }
 
 async fn ready(State(api): State<Api>) -> Response {
-    for data_store in api.service.data_stores() {
-        if let Err(error) = api.service.list(data_store.id().as_str()).await {
-            tracing::warn!(error = format!("{error:#}"), "the job store doesn't answer");
-            return (StatusCode::SERVICE_UNAVAILABLE, "the job store doesn't answer").into_response();
-        }
+    if let Err(error) = api.service.reach_job_store().await {
+        tracing::warn!(error = format!("{error:#}"), "the job store doesn't answer");
+        return (StatusCode::SERVICE_UNAVAILABLE, "the job store doesn't answer").into_response();
     }
     "ok".into_response()
 }

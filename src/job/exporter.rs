@@ -349,7 +349,7 @@ async fn give_up(recorder: &Recorder, attempts: u32) -> Error {
 }
 
 /// A new job id: 32 lower-case hex digits, as HealthLake's are.
-fn new_job_id() -> Result<JobId> {
+pub(super) fn new_job_id() -> Result<JobId> {
     let mut random = [0u8; 16];
     getrandom::fill(&mut random)
         .map_err(|error| Error::new(ErrorKind::Internal, "the system gives no random bytes").caused_by(error))?;

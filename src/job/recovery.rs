@@ -22,7 +22,7 @@ impl Exporter {
             self.store().ok_or_else(|| Error::new(ErrorKind::InvalidConfig, "the exporter has no job store"))?;
         let mut handles = Vec::new();
         for record in store.list().await? {
-            if record.state.is_terminal() || !record.is_unfinished() {
+            if !record.is_interrupted() {
                 continue;
             }
             match self.resume_with(&record.id, options).await {

@@ -104,14 +104,6 @@ fn s3(uri: &str, settings: &Settings) -> Result<NdjsonSource> {
     const REQUEST: Duration = Duration::from_secs(3600);
     /// How long the store may send nothing; the rest is then asked for again.
     const SILENCE: Duration = Duration::from_secs(60);
-    /// Client settings from the environment, which a CA of one's own doesn't displace.
-    const KEPT_CLIENT_SETTINGS: [ClientConfigKey; 5] = [
-        ClientConfigKey::AllowInvalidCertificates,
-        ClientConfigKey::NoSystemCertificates,
-        ClientConfigKey::ProxyCaCertificate,
-        ClientConfigKey::ProxyExcludes,
-        ClientConfigKey::ProxyUrl,
-    ];
 
     let unusable = |error: object_store::Error| {
         Error::new(ErrorKind::InvalidConfig, "the settings for S3 can't be used").with("source", uri).caused_by(error)
@@ -136,7 +128,7 @@ fn s3(uri: &str, settings: &Settings) -> Result<NdjsonSource> {
         for certificate in crate::certificates::from_pem(&pem)? {
             options = options.with_root_certificate(certificate);
         }
-        for key in KEPT_CLIENT_SETTINGS {
+        for key in crate::certificates::KEPT_CLIENT_SETTINGS {
             if let Some(value) = builder.get_config_value(&client(key)) {
                 options = options.with_config(key, value);
             }

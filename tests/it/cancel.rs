@@ -15,7 +15,7 @@ use fhir_export::source::Source;
 use fhir_export::source::memory::Gate;
 
 use crate::support::exported::Exported;
-use crate::support::generated_source::{GeneratedRange, GeneratedSource};
+use crate::support::generated_source::GeneratedSource;
 use crate::support::late_puts::LatePuts;
 use crate::support::null_destination::NullDestination;
 use crate::support::small_job;
@@ -279,22 +279,6 @@ async fn a_job_is_cancelled_once_and_not_after_its_end() {
     assert_eq!(control.state(), JobState::CompletedWithErrors);
 }
 
-fn endless() -> GeneratedSource {
-    let range = |name| GeneratedRange {
-        name,
-        lines: u64::MAX,
-        make_line: |number, line| {
-            let name = if number % 3 == 0 { "Patient" } else { "Observation" };
-            line.extend(format!("{{\"resourceType\":\"{name}\",\"id\":\"{number}\",\"text\":\"").bytes());
-            line.resize(4000, b'x');
-            line.extend(b"\"}\n");
-        },
-        chunk_bytes: 256 << 10,
-        stall: None,
-    };
-    GeneratedSource::new(vec![range("a"), range("b")])
-}
-
 fn hasty_config() -> Config {
     let mut config = Config::default();
     config.budget_bytes = 64 << 20;
@@ -315,7 +299,7 @@ fn read(report: &JobReport) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_load_nothing_is_read_any_more_a_quarter_of_a_second_after_a_cancel() {
     for config in [hasty_config(), compressing_hasty_config()] {
-        let source = endless();
+        let source = GeneratedSource::endless();
         let reads = source.reads();
         let destination = NullDestination::default();
         let job = start(source, Arc::new(destination.clone()), config);
@@ -355,7 +339,7 @@ fn longest_end(config: &Config) -> Duration {
 #[tokio::test]
 async fn a_store_that_never_answers_does_not_hold_a_cancelled_job() {
     for stalled_from in 3..=9 {
-        let source = endless();
+        let source = GeneratedSource::endless();
         let reads = source.reads();
         let destination = NullDestination::default();
         let judge = FaultyDestination::new(destination.clone()).with_fault_from(stalled_from, Fault::Stall);

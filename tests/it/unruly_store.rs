@@ -10,7 +10,7 @@ use fhir_export::job::{Config, JobState, JobStore, SqliteJobStore};
 use fhir_export::source::Source;
 use tempfile::TempDir;
 
-use crate::support::generated_source::{GeneratedRange, GeneratedSource};
+use crate::support::generated_source::GeneratedSource;
 use crate::support::proxy::{Act, Recorded};
 use crate::support::s3_server::S3Server;
 use crate::support::wire_job::{config, exporter, join, source, start, whole};
@@ -118,23 +118,6 @@ async fn whatever_kind_of_call_a_store_fails_in_whatever_way_everything_arrives_
     }
 }
 
-/// Two ranges that have no end.
-fn endless() -> GeneratedSource {
-    let range = |name| GeneratedRange {
-        name,
-        lines: u64::MAX,
-        make_line: |number, line| {
-            let name = if number % 3 == 0 { "Patient" } else { "Observation" };
-            line.extend(format!("{{\"resourceType\":\"{name}\",\"id\":\"{number}\",\"text\":\"").bytes());
-            line.resize(4000, b'x');
-            line.extend(b"\"}\n");
-        },
-        chunk_bytes: 256 << 10,
-        stall: None,
-    };
-    GeneratedSource::new(vec![range("a"), range("b")])
-}
-
 fn impatient() -> Config {
     let mut config = config();
     config.seal_timeout = Duration::from_millis(200);
@@ -144,7 +127,7 @@ fn impatient() -> Config {
 
 /// Cancels a job whose buffers a store has let become full; tells in which state it ended, and what of it is left.
 async fn cancelled_when_full(place: &Place, prefix: &str) -> fhir_export::job::JobReport {
-    let source = endless();
+    let source = GeneratedSource::endless();
     let reads = source.reads();
     let job = start(&place.exporter(source, place.store(prefix), impatient()));
     tokio::time::timeout(HANGS_AFTER, reads.until_bytes(40 << 20)).await.expect("the source is read");

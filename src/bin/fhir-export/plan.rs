@@ -217,9 +217,20 @@ fn open_destination(faults: &mut Faults, args: &RunArgs, places: &Places) -> Opt
     faults.take("--to", places.open_destination())
 }
 
-fn of_store(args: &StoreArgs) -> destination::Settings {
-    let StoreArgs { endpoint, region, ca_file } = args.clone();
-    destination::Settings { endpoint, region, ca_file: ca_file.map(PathBuf::from), ..destination::Settings::default() }
+impl StoreArgs {
+    /// How a destination is reached.
+    pub(crate) fn of_destination(&self) -> destination::Settings {
+        let Self { endpoint, region, ca_file } = self.clone();
+        let ca_file = ca_file.map(PathBuf::from);
+        destination::Settings { endpoint, region, ca_file, ..destination::Settings::default() }
+    }
+
+    /// How the source of this URI is reached.
+    pub(crate) fn of_source(&self, uri: &str) -> open::Settings {
+        let Self { endpoint, region, ca_file } = self.clone();
+        let (ca_file, password) = (ca_file.map(PathBuf::from), open::Password::of(uri));
+        open::Settings { endpoint, region, ca_file, scan_all: false, password }
+    }
 }
 
 /// An import, ready to run.
@@ -243,9 +254,7 @@ impl ImportPlan {
         let mut loading = Loading::default();
         set(&mut loading.threads, threads(&mut faults, args.threads.as_deref()));
         let progress = progress(&mut faults, &args.progress);
-        let StoreArgs { endpoint, region, ca_file } = args.store.clone();
-        let (ca_file, password) = (ca_file.map(PathBuf::from), open::Password::of(&args.from));
-        let settings = open::Settings { endpoint, region, ca_file, scan_all: true, password };
+        let settings = open::Settings { scan_all: true, ..args.store.of_source(&args.from) };
         let source = faults.take("--from", open::from_uri(&whole_uri(&args.from), &settings));
         match (source, progress) {
             (Some(source), Some(progress)) if faults.is_empty() => {
@@ -286,7 +295,7 @@ impl VerifyPlan {
         if !is_s3 && (store.endpoint.is_some() || store.region.is_some() || store.ca_file.is_some()) {
             faults.say("--endpoint, --region and --ca-file are for s3://");
         }
-        let settings = if is_s3 { of_store(&args.store) } else { destination::Settings::default() };
+        let settings = if is_s3 { args.store.of_destination() } else { destination::Settings::default() };
         match faults.take("MANIFEST", destination::from_uri(folder, &settings)) {
             Some(destination) if faults.is_empty() => Ok(Self { destination, manifest, options }),
             _ => Err(faults),

@@ -30,10 +30,8 @@ pub(crate) struct ServePlan {
     state: State,
     files: Option<PathBuf>,
     base_urls: Vec<String>,
-    endpoint: Option<String>,
-    region: Option<String>,
-    ca_file: Option<PathBuf>,
-    password: source::Password,
+    from: source::Settings,
+    to: destination::Settings,
 }
 
 impl ServePlan {
@@ -63,10 +61,8 @@ impl ServePlan {
                 state: State::of(args.folder.state.as_deref()).of_server(),
                 files: args.files.clone().map(PathBuf::from),
                 base_urls: args.base_urls.clone(),
-                endpoint: args.store.endpoint.clone(),
-                region: args.store.region.clone(),
-                ca_file: args.store.ca_file.clone().map(PathBuf::from),
-                password: source::Password::of(&args.source),
+                from: args.store.of_source(&args.source),
+                to: args.store.of_destination(),
             }),
             _ => Err(faults),
         }
@@ -78,19 +74,9 @@ impl ServePlan {
         let folder = folder.ok_or_else(|| {
             Error::new(ErrorKind::InvalidConfig, "there is no home folder to keep files in; name one with --files")
         })?;
-        let (endpoint, region) = (self.endpoint.clone(), self.region.clone());
-        let ca_file = self.ca_file.clone();
-        let to = destination::Settings {
-            endpoint: endpoint.clone(),
-            region: region.clone(),
-            ca_file: ca_file.clone(),
-            ..destination::Settings::default()
-        };
-        let password = self.password.clone();
-        let from = source::Settings { endpoint, region, ca_file, scan_all: false, password };
         let files = destination::from_folder(&folder, &destination::Settings::default())?.destination;
         let base_urls = BaseUrls::new(self.base_urls.iter().chain([&own_base]))?;
-        let data_store = DataStore::new(self.datastore_id.clone(), source::from_uri(&self.source, &from)?);
+        let data_store = DataStore::new(self.datastore_id.clone(), source::from_uri(&self.source, &self.from)?);
         // One at a time: HealthLake's quota.
         let mut config = Config::default();
         config.jobs_at_once = std::num::NonZero::new(1);
@@ -98,7 +84,7 @@ impl ServePlan {
             .data_store(data_store.base_urls(base_urls).files(files))
             .config(config)
             .job_store(jobs)
-            .outputs(Arc::new(OwnCredentials { settings: to }))
+            .outputs(Arc::new(OwnCredentials { settings: self.to.clone() }))
             .build()
     }
 }
@@ -126,7 +112,7 @@ async fn try_serve(plan: &ServePlan, screen: &Screen) -> fhir_export::Result<()>
         screen.say(&format!("going on with {recovered} of the jobs that were interrupted"));
     }
     let settings =
-        Settings { region: plan.region.clone().unwrap_or(Settings::default().region), ..Settings::default() };
+        Settings { region: plan.to.region.clone().unwrap_or(Settings::default().region), ..Settings::default() };
     let app = router(service.clone(), settings);
     print(&greeting(&base)).map_err(|error| Error::io("stdout can't be written to", error))?;
     let stop = async move {

@@ -25,7 +25,7 @@ pub use view::JobView;
 use self::order::Kept;
 use self::running::Running;
 use super::config::OnCancel;
-use super::exporter::{Exporter, JobPlaces};
+use super::exporter::{Exporter, JobPlaces, new_job_id};
 use super::handle::JobHandle;
 use super::store::{CancelWish, JobRecord, JobStore};
 use super::sweep::{SweepOptions, sweep};
@@ -47,7 +47,7 @@ struct Inner {
     running: Running,
     /// Tasks that wait for the end of jobs.
     watchers: TaskTracker,
-    /// One start at a time, so that a token that comes twice at once starts one job.
+    /// One start with a token at a time, so that a token that comes twice at once starts one job.
     starting: tokio::sync::Mutex<()>,
 }
 
@@ -83,12 +83,15 @@ impl JobService {
     pub async fn start(&self, datastore: &str, request: ExportRequest, order: &Order) -> Result<JobView> {
         let data_store = self.known(datastore)?;
         let kept = Kept::of(&data_store.id, &request, order);
-        let _one_at_a_time = self.0.starting.lock().await;
+        let destination = self.destination(data_store, &kept)?;
+        self.look_for_group(data_store, &request).await?;
+        let _one_at_a_time = match &kept.client_token {
+            Some(_) => Some(self.0.starting.lock().await),
+            None => None,
+        };
         if let Some(view) = self.started_before(&kept).await? {
             return Ok(view);
         }
-        let destination = self.destination(data_store, &kept)?;
-        self.look_for_group(data_store, &request).await?;
         let exporter = self.exporter_for(data_store, destination, &kept)?;
         let handle = exporter.submit(request).await?;
         let id = handle.id().clone();
@@ -165,7 +168,7 @@ impl JobService {
     pub async fn recover(&self) -> Result<usize> {
         let mut recovered = 0;
         for record in self.0.jobs.list().await? {
-            if record.state.is_terminal() || !record.is_unfinished() {
+            if !record.is_interrupted() {
                 continue;
             }
             match self.go_on(&record).await {
@@ -177,6 +180,14 @@ impl JobService {
             }
         }
         Ok(recovered)
+    }
+
+    /// Asks the job store for a job that it doesn't have.
+    ///
+    /// # Errors
+    /// When the job store can't be read.
+    pub async fn reach_job_store(&self) -> Result<()> {
+        self.0.jobs.get(&new_job_id()?).await.map(drop)
     }
 
     /// Number of jobs that run or wait here.
@@ -221,8 +232,11 @@ impl JobService {
     async fn started_before(&self, kept: &Kept) -> Result<Option<JobView>> {
         let Some(token) = &kept.client_token else { return Ok(None) };
         for record in self.0.jobs.list().await? {
+            if !Kept::has_token(&record, token) {
+                continue;
+            }
             let Some(before) = Kept::of_record(&record) else { continue };
-            if before.client_token.as_ref() != Some(token) || before.datastore_id != kept.datastore_id {
+            if before.datastore_id != kept.datastore_id {
                 continue;
             }
             if !before.is_same_order(kept) {

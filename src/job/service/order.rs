@@ -74,6 +74,11 @@ impl Kept {
         serde_json::from_value(record.context.clone()).ok()
     }
 
+    /// Whether a job was started with this token, told without reading the rest of what is kept.
+    pub(super) fn has_token(record: &JobRecord, token: &str) -> bool {
+        record.context.get("clientToken").and_then(serde_json::Value::as_str) == Some(token)
+    }
+
     pub(super) fn to_context(&self) -> Result<serde_json::Value> {
         serde_json::to_value(self)
             .map_err(|error| Error::new(ErrorKind::Internal, "what is kept of a job can't be written").caused_by(error))

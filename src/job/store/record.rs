@@ -196,6 +196,12 @@ impl JobRecord {
         self.resumable
     }
 
+    /// Whether the job neither came to an end nor was given one: the process that ran it went away, or runs it still.
+    #[must_use]
+    pub const fn is_interrupted(&self) -> bool {
+        self.resumable && !self.state.is_terminal()
+    }
+
     /// How long ago the record was last written, in seconds; `None` if that can't be read.
     #[must_use]
     pub fn updated_seconds_ago(&self) -> Option<i64> {

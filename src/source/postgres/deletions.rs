@@ -21,7 +21,7 @@ pub(super) async fn report(snapshot: &PostgresSnapshot, asked: &Asked, sink: &mu
     if snapshot.sessions().settings().mapping.is_none() {
         return report_own(snapshot, asked, since, sink).await;
     }
-    for table in snapshot.tables_for(&Asked { since: None, until: None, ..asked.clone() }).await? {
+    for table in snapshot.tables(&Asked { since: None, until: None, ..asked.clone() }).await? {
         report_flagged(snapshot, &table, since, sink).await?;
     }
     Ok(())

@@ -48,7 +48,7 @@ impl PostgresSnapshot {
         &self.sessions.failure
     }
 
-    async fn tables(&self, asked: &Asked) -> Result<Vec<Table>> {
+    pub(super) async fn tables(&self, asked: &Asked) -> Result<Vec<Table>> {
         let keeper = &self.sessions.keeper;
         match &self.sessions.settings().mapping {
             Some(mapping) => table::mapped(keeper, self.failure(), mapping, asked).await,
@@ -227,10 +227,6 @@ impl Snapshot for PostgresSnapshot {
 impl PostgresSnapshot {
     pub(super) const fn sessions(&self) -> &Sessions {
         &self.sessions
-    }
-
-    pub(super) async fn tables_for(&self, asked: &Asked) -> Result<Vec<Table>> {
-        self.tables(asked).await
     }
 }
 

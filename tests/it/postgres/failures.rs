@@ -210,13 +210,7 @@ async fn a_server_that_is_killed_and_comes_back_is_read_on_time_bounded_and_no_r
         while client.query(reading, &[]).await.unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        tokio::task::spawn_blocking(move || {
-            server.kill();
-            server.start_again();
-            server
-        })
-        .await
-        .unwrap()
+        server.crash_and_come_back().await
     };
     let (exported, _server) = tokio::join!(export(source, request(("system", "", "", ""))), killing);
     exported.assert_well_formed();

@@ -124,13 +124,7 @@ async fn a_database_that_restarts_loses_no_entry_and_none_is_in_twice() {
     };
     let restarting = async {
         tokio::time::sleep(Duration::from_millis(30)).await;
-        tokio::task::spawn_blocking(move || {
-            server.kill();
-            server.start_again();
-            server
-        })
-        .await
-        .unwrap()
+        server.crash_and_come_back().await
     };
     let ((), _server) = tokio::join!(writing, restarting);
     let expected: Vec<Entry> = (0..300).map(|number: u32| entry(&number.to_string())).collect();

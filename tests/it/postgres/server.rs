@@ -66,6 +66,16 @@ impl Server {
         self.control(&["-w", "-l", self.folder.join("server.log").to_str().unwrap(), "start"]);
     }
 
+    /// Kills it and starts it again, while the caller's other tasks go on.
+    pub(crate) async fn crash_and_come_back(self) -> Self {
+        let restart = move || {
+            self.kill();
+            self.start_again();
+            self
+        };
+        tokio::task::spawn_blocking(restart).await.unwrap()
+    }
+
     fn control(&self, arguments: &[&str]) {
         let mut command = as_postgres(&self.programs.join("pg_ctl"));
         command.current_dir("/").arg("-D").arg(self.folder.join("data")).args(arguments);

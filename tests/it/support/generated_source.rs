@@ -54,6 +54,23 @@ impl GeneratedSource {
         Self { ranges, reads: Arc::default() }
     }
 
+    /// Two ranges without an end, of lines of 4 KB: a Patient, then two Observations.
+    pub(crate) fn endless() -> Self {
+        let range = |name| GeneratedRange {
+            name,
+            lines: u64::MAX,
+            make_line: |number, line| {
+                let name = if number % 3 == 0 { "Patient" } else { "Observation" };
+                line.extend(format!("{{\"resourceType\":\"{name}\",\"id\":\"{number}\",\"text\":\"").bytes());
+                line.resize(4000, b'x');
+                line.extend(b"\"}\n");
+            },
+            chunk_bytes: 256 << 10,
+            stall: None,
+        };
+        Self::new(vec![range("a"), range("b")])
+    }
+
     pub(crate) fn reads(&self) -> Arc<Reads> {
         Arc::clone(&self.reads)
     }

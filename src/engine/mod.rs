@@ -26,7 +26,7 @@ pub(crate) use deletions::{DELETIONS, Deletions};
 pub(crate) use fan_out::BEHIND_ALL;
 pub use fan_out::OnBad;
 pub use progress::{Progress, TypeProgress, Waited};
-pub(crate) use reopen::Reopener;
+pub(crate) use reopen::{KnownCohort, Reopener};
 pub(crate) use restart::{Point, ReadFrom, Restart};
 
 use crate::budget::Budget;

@@ -19,12 +19,12 @@ use super::watchdog;
 use crate::budget::Budget;
 use crate::cpu::CpuPool;
 use crate::destination::Destination;
-use crate::engine::{Engine, Limits, Reopener, Restart};
+use crate::engine::{Engine, KnownCohort, Limits, Reopener, Restart};
 use crate::error::{ErrorKind, Result};
 use crate::fhir::{Instant, ResourceType};
 use crate::filter::{AfterT, Filter, FilterParts};
 use crate::ledger::Mark;
-use crate::request::{ExportRequest, JobId, TypeSelection};
+use crate::request::{ExportRequest, JobId, Level, TypeSelection};
 use crate::scope::Scope;
 use crate::source::{AfterTransactionTime, Pushdown, Source};
 use crate::writer::{Courier, Journal, Naming, ObjectReport, SpillArea, WriterSettings, Writers};
@@ -320,6 +320,15 @@ impl Job {
             source: Arc::clone(&self.source),
             transaction_time: opened.transaction_time.clone(),
             asked: self.asked(None),
+            cohort: match (&opened.scope, self.request.level()) {
+                (Scope::Cohort(cohort), Level::Group { id }) => Some(KnownCohort {
+                    group_id: id.to_string(),
+                    cohort: Arc::clone(cohort),
+                    base_urls: self.config.base_urls.clone(),
+                    compartment: Arc::clone(&self.config.compartment),
+                }),
+                _ => None,
+            },
             believed: self.believed(opened),
             attempts: 0,
         }

@@ -25,8 +25,8 @@ pub use group_reader::GROUP_LIMIT_BYTES;
 pub(crate) use patient_set::Fingerprint;
 pub use patient_set::PatientSet;
 pub use report::CohortReport;
-pub(crate) use resolve::resolve_cohort_into;
 pub use resolve::{Cohort, resolve_cohort};
+pub(crate) use resolve::{list_again, resolve_cohort_into};
 
 /// The level of a job, resolved.
 ///

@@ -57,6 +57,34 @@ pub(crate) async fn resolve_cohort_into(
     resolve_into(sink, snapshot, group_id).await
 }
 
+/// Lists the ids of a cohort that was resolved in another snapshot, for which its Groups are read again; `None` if they
+/// don't name all of its patients any more, or the snapshot takes no list. Who was added since isn't listed.
+///
+/// Takes the memory of the set once more while they are read.
+///
+/// # Errors
+/// As of [`resolve_cohort`].
+pub(crate) async fn list_again(
+    cohort: &Cohort,
+    snapshot: &dyn Snapshot,
+    group_id: &str,
+    transaction_time: &Instant,
+    base_urls: &BaseUrls,
+) -> Result<Option<CohortIds>> {
+    if !snapshot.takes_cohort() {
+        return Ok(None);
+    }
+    let patients = cohort.patients.sibling();
+    let (now, listed) = resolve_cohort_into(patients, snapshot, group_id, transaction_time, base_urls).await?;
+    let Some(listed) = listed else { return Ok(None) };
+    if now.patients.digest() == cohort.patients.digest() {
+        return Ok(Some(listed.with_groups(cohort.groups.clone())));
+    }
+    let mut known = CohortIds::default();
+    listed.patients().filter(|id| cohort.patients.contains(id)).for_each(|id| known.push(id));
+    Ok((known.len() == cohort.patients.len()).then(|| known.with_groups(cohort.groups.clone())))
+}
+
 /// Reads level by level: the Group, those that are its members, those that are theirs.
 async fn resolve_into(
     mut sink: GroupSink<'_>,

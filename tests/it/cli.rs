@@ -6,6 +6,8 @@ mod bad_input;
 #[cfg(target_os = "linux")]
 mod disk;
 #[cfg(unix)]
+mod import;
+#[cfg(unix)]
 mod kill;
 mod program;
 #[cfg(unix)]

@@ -7,9 +7,11 @@ mod encode;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::SinkExt;
+use tokio::time::Instant;
 
 use super::version::Version;
 use super::{Batch, FileProgress, RowHandle, Target, Written};
@@ -19,8 +21,16 @@ use crate::resource::Compartment;
 use crate::source::postgres::schema::{INDEXED, TABLES};
 use encode::Rows;
 
+/// How long a load is waited for that has the store: the server may not know yet that its process is gone.
+const WAITED_FOR: Duration = Duration::from_secs(10);
+
+/// How often it is asked for meanwhile.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Name of the session in `pg_stat_activity`.
 const APPLICATION: &str = "fhir-export import";
+
+const LOCK: &str = "SELECT pg_try_advisory_lock(5064679018322)";
 
 /// Tables of loads that aren't finished.
 const LOADING: &str = r#"
@@ -201,9 +211,12 @@ impl Target for PostgresTarget {
         self.session = Some(session);
         let session = self.session()?;
         let failed = |error| self.failed(&error);
-        let lock = "SELECT pg_try_advisory_lock(5064679018322)";
-        if !session.query_one(lock, &[]).await.map_err(failed)?.get::<_, bool>(0) {
-            return Err(self.failure.own(ErrorKind::Store, "another process loads into this database"));
+        let end = Instant::now() + WAITED_FOR;
+        while !session.query_one(LOCK, &[]).await.map_err(failed)?.get::<_, bool>(0) {
+            if Instant::now() >= end {
+                return Err(self.failure.own(ErrorKind::Store, "another process loads into this database"));
+            }
+            tokio::time::sleep(PAUSE).await;
         }
         self.run("SET client_min_messages = warning").await?;
         self.run(TABLES).await?;

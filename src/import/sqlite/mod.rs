@@ -4,7 +4,7 @@ mod store;
 mod upsert;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use rusqlite::params;
@@ -18,31 +18,42 @@ use upsert::{Outcome, Upsert, When};
 /// The pages that a load keeps, in KiB.
 const CACHE_KIB: i64 = 256 << 10;
 
-/// A store that a load goes into. The file is made if it isn't there.
+/// A store that a load goes into. The file is made when the load begins, if it isn't there, and removed if nothing comes
+/// into it.
 #[derive(Debug)]
 pub struct SqliteTarget {
+    path: PathBuf,
     /// Wanders to a blocking thread and back.
     store: Option<Store>,
-    name: String,
+    /// The file was made by this load, and nothing was written to it yet.
+    is_new: bool,
 }
 
 impl SqliteTarget {
-    /// Opens the store of a file. Blocks.
+    /// Opens the store of a file that is there. Blocks.
     ///
     /// # Errors
-    /// When the file can't be made, or is something else.
+    /// When it is something else, or can't be written to. Of one that isn't there, the load tells when it begins.
     pub fn open(path: &Path) -> Result<Self> {
-        let store = Store::open(path)?;
-        let pragma = store.connection.pragma_update(None, "cache_size", -CACHE_KIB);
-        pragma.map_err(|error| store.failed(error))?;
-        Ok(Self { store: Some(store), name: format!("sqlite:{}", path.display()) })
+        let is_new = std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        let store = if is_new { None } else { Some(open(path)?) };
+        Ok(Self { path: path.to_owned(), store, is_new })
+    }
+
+    async fn make(&mut self) -> Result<()> {
+        if self.store.is_some() {
+            return Ok(());
+        }
+        let path = self.path.clone();
+        self.store =
+            Some(tokio::task::spawn_blocking(move || open(&path)).await.map_err(|error| lost().caused_by(error))??);
+        Ok(())
     }
 
     async fn run<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Store) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let lost = || Error::new(ErrorKind::Internal, "the store was lost with its thread");
         let mut store = self.store.take().ok_or_else(lost)?;
         let work = tokio::task::spawn_blocking(move || {
             let result = work(&mut store).map_err(|error| store.failed(error));
@@ -54,13 +65,40 @@ impl SqliteTarget {
     }
 }
 
+impl Drop for SqliteTarget {
+    /// A file that this load has made and that holds nothing is nobody's store.
+    fn drop(&mut self) {
+        let Some(store) = self.store.take().filter(|_| self.is_new) else { return };
+        let look = "SELECT NOT EXISTS (SELECT 1 FROM resource) AND NOT EXISTS (SELECT 1 FROM load)";
+        if store.connection.query_row(look, [], |row| row.get(0)).unwrap_or(false) {
+            // What is kept beside it goes with the connection.
+            drop(store);
+            if let Err(error) = std::fs::remove_file(&self.path) {
+                tracing::debug!(%error, "the empty store can't be removed");
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<Store> {
+    let store = Store::open(path)?;
+    let pragma = store.connection.pragma_update(None, "cache_size", -CACHE_KIB);
+    pragma.map_err(|error| store.failed(error))?;
+    Ok(store)
+}
+
+fn lost() -> Error {
+    Error::new(ErrorKind::Internal, "the store was lost with its thread")
+}
+
 #[async_trait]
 impl Target for SqliteTarget {
     fn name(&self) -> String {
-        self.name.clone()
+        format!("sqlite:{}", self.path.display())
     }
 
     async fn begin(&mut self, source: &str) -> Result<BTreeMap<String, FileProgress>> {
+        self.make().await?;
         let source = source.to_owned();
         self.run(move |store| {
             let transaction = store.transaction()?;
@@ -121,6 +159,7 @@ impl Target for SqliteTarget {
 
     async fn finish(&mut self, source: &str) -> Result<()> {
         let source = source.to_owned();
+        self.is_new = false;
         self.run(move |store| {
             let digest = store.compartment.digest();
             let transaction = store.transaction()?;

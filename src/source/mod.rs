@@ -45,6 +45,10 @@ use crate::error::Result;
 use crate::fhir::Instant;
 
 /// Where resources come from: the trait that the author of a FHIR server implements.
+///
+/// In the repository, `examples/embed.rs` implements it for a store of many types, and `examples/embed_axum.rs` is a whole
+/// server of one type with `$export`, in 79 lines. With the feature `testing`, `contract::check` of this module tells
+/// whether a source keeps its promises.
 #[async_trait]
 pub trait Source: fmt::Debug + Send + Sync {
     /// The name of the source in messages and in the manifest: a path or URI without secrets.

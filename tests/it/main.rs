@@ -16,6 +16,8 @@ mod cancel;
 mod cli;
 #[cfg(feature = "testing")]
 mod embed;
+#[cfg(all(feature = "testing", feature = "http"))]
+mod embed_axum;
 #[cfg(feature = "testing")]
 mod faults;
 #[cfg(all(feature = "testing", feature = "s3"))]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::types::Type;
 
-use super::mapping::{Column, Mapping, TableMapping, has_placeholder, of_type};
+use super::mapping::{Column, Mapping, TableMapping, TombstoneMapping, has_placeholder, of_type};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::ResourceType;
 use crate::postgres::{Failure, Session, identifier, literal};
@@ -29,6 +29,7 @@ pub(super) struct Table {
     pub(super) times: Times,
     pub(super) deleted: Option<String>,
     pub(super) compartment: Option<Compartment>,
+    pub(super) tombstones: Option<TombstoneMapping>,
 }
 
 /// What ids can be.
@@ -72,7 +73,7 @@ pub(super) struct Compartment {
 }
 
 impl IdKind {
-    fn of(of_type: &Type) -> Option<Self> {
+    pub(super) fn of(of_type: &Type) -> Option<Self> {
         match *of_type {
             Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME => Some(Self::Text),
             Type::UUID => Some(Self::Uuid),
@@ -112,7 +113,7 @@ impl IdKind {
 }
 
 impl Column {
-    fn expression(&self) -> String {
+    pub(super) fn expression(&self) -> String {
         match self {
             Self::Name(name) => format!("t.{}", identifier(name)),
             Self::Sql(sql) => format!("({})", sql.sql),
@@ -121,7 +122,7 @@ impl Column {
 }
 
 /// A name, perhaps with a schema before it.
-fn relation(name: &str) -> String {
+pub(super) fn relation(name: &str) -> String {
     match name.split_once('.') {
         Some((schema, name)) => format!("{}.{}", identifier(schema), identifier(name)),
         None => identifier(name),
@@ -153,6 +154,7 @@ pub(super) async fn own(session: &Session, failure: &Failure, asked: &Asked) -> 
                 condition: Some(format!("t.type = {}", literal(&type_name))),
                 has_base: true,
             }),
+            tombstones: None,
             type_name,
             resource_type,
         })
@@ -214,7 +216,14 @@ async fn types_of(session: &Session, failure: &Failure, mapping: &TableMapping) 
             Ok(found.iter().filter_map(|row| all.get(number(row)?).map(ToString::to_string)).collect())
         }
         (_, Some(column)) => {
-            distinct(session, failure, &from_of(mapping, ""), &format!("{}::text", column.expression())).await
+            let text = |column: &Column| format!("{}::text", column.expression());
+            let mut names = distinct(session, failure, &from_of(mapping, ""), &text(column)).await?;
+            // Of a type may be left what was deleted only.
+            if let Some(TombstoneMapping { table, type_column: Some(column), .. }) = &mapping.tombstones {
+                let from = format!("{} AS t", relation(table));
+                names.extend(distinct(session, failure, &from, &text(column)).await?);
+            }
+            Ok(names)
         }
         _ => Ok(BTreeSet::new()),
     }
@@ -294,6 +303,7 @@ async fn table(
         times: stamp.map_or(Times::Unknown, Times::Stamp),
         deleted,
         compartment: compartment(session, failure, mapping, type_name).await?,
+        tombstones: mapping.tombstones.clone(),
     })
 }
 

@@ -110,7 +110,7 @@ pub(super) async fn layouts(database: &Database) -> Vec<Layout> {
     layouts
 }
 
-pub(super) async fn own(database: &Database) {
+pub(crate) async fn own(database: &Database) {
     let source = NdjsonSource::folder(repository("testdata/small")).scan_all(true);
     let mut target = PostgresTarget::new(&database.url, None).unwrap();
     let report = load(&source, &mut target, &Loading::default(), &mut |_| {}).await.unwrap();
@@ -197,8 +197,12 @@ pub(super) fn request((level, types, since, until): (&str, &str, &str, &str)) ->
 
 /// Exports to memory.
 pub(super) async fn export(source: PostgresSource, request: ExportRequest) -> Exported {
+    export_as(source, request, Config::default()).await
+}
+
+/// The same with other settings.
+pub(super) async fn export_as(source: PostgresSource, request: ExportRequest, mut config: Config) -> Exported {
     let destination = MemoryDestination::new();
-    let mut config = Config::default();
     config.base_urls = BaseUrls::new([BASE]).unwrap();
     let exporter = Exporter::builder()
         .source(Arc::new(source))

@@ -1,8 +1,9 @@
 //! PostgreSQL: the job store and the source, on a real server.
 
+mod deletions;
 mod failures;
 mod job_store;
-mod layouts;
+pub(crate) mod layouts;
 pub(crate) mod server;
 #[cfg(feature = "cli")]
 mod two_servers;

@@ -15,7 +15,18 @@
 //! patient = "patient_id"               # a patient's id
 //! type = "resource_type"               # may be left out: ids are of this table's type
 //! id = "resource_id"
+//!
+//! [tables.tombstones]                  # may be left out; what was deleted and has no row with a flag
+//! table = "deleted_resources"          # with {type} in its name, a type may be without one
+//! type = "resource_type"               # may be left out: ids are of this table's type
+//! id = "resource_id"
+//! deleted_at = "deleted_at"            # timestamptz or timestamp (in UTC)
+//! patients = "patient_ids"             # text[], in whose compartments it was; may be left out
+//! where = "status = 'deleted'"         # which of its rows are tombstones; may be left out: all
 //! ```
+//! What was deleted is told to exports that have a `_since`: rows whose flag is set, at their `last_updated`, and tombstones.
+//! Whose it was is asked of the compartment table, if the tombstone doesn't say.
+//!
 //! In place of `table`, `query` is any SELECT that gives the columns. A table of several types has a column `type`. Where a
 //! compartment is given it must hold every link that R4's Patient compartment knows: what it lacks isn't exported at Group
 //! level, and nobody can tell.
@@ -34,6 +45,11 @@ const KNOWN: [(&str, &str); 3] = [
     ("medplum", include_str!("medplum.toml")),
     ("single-table", include_str!("single-table.toml")),
 ];
+
+/// Whether a mapping of this name comes with the crate.
+pub(super) fn is_known(name: &str) -> bool {
+    KNOWN.iter().any(|(known, _)| *known == name)
+}
 
 /// The tables of a database that hold resources.
 #[derive(Clone, Debug, Deserialize)]
@@ -55,6 +71,7 @@ pub(super) struct TableMapping {
     pub(super) last_updated: Option<Column>,
     pub(super) deleted: Option<Column>,
     pub(super) compartment: Option<CompartmentMapping>,
+    pub(super) tombstones: Option<TombstoneMapping>,
 }
 
 /// A column, or an expression over columns.
@@ -79,6 +96,19 @@ pub(super) struct CompartmentMapping {
     #[serde(rename = "type")]
     pub(super) type_column: Option<Column>,
     pub(super) id: Column,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TombstoneMapping {
+    pub(super) table: String,
+    #[serde(rename = "type")]
+    pub(super) type_column: Option<Column>,
+    pub(super) id: Column,
+    pub(super) deleted_at: Column,
+    pub(super) patients: Option<Column>,
+    #[serde(rename = "where")]
+    pub(super) condition: Option<String>,
 }
 
 impl Mapping {

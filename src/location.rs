@@ -50,7 +50,7 @@ pub(crate) fn path_behind_scheme(uri: &str) -> Result<PathBuf> {
 /// A path or URI as it would be typed in any working directory, without `/` at its end and without a password; what is
 /// neither stays as it is.
 #[must_use]
-pub fn whole_uri(uri: &str) -> String {
+pub(crate) fn whole_uri(uri: &str) -> String {
     if scheme(uri).is_some_and(|(scheme, _)| scheme == "sqlite")
         && let Ok(path) = path_behind_scheme(uri).map(std::path::absolute)
         && let Some(path) = path.ok().as_deref().and_then(std::path::Path::to_str)

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
@@ -19,11 +20,15 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// How long a connection may be silent before it is asked whether it lives.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// What would end the value of a parameter, or be read as something else.
+const NOT_IN_VALUES: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'&').add(b'+').add(b'?');
+
 /// A server and a database of it: `postgres://user@host:port/database?sslmode=…`.
 ///
-/// - `sslmode`: `disable`; `prefer`, the default for this machine: TLS if the server has it; `require`, the default for
-///   any other: TLS with a certificate that is checked, which `verify-ca` and `verify-full` mean too; `no-verify`: TLS with
-///   any certificate.
+/// - `sslmode`: `disable`; `prefer`, the default for this machine: TLS if the server has it, with a certificate that is
+///   checked only if `sslrootcert` is given, since without TLS nothing is checked either; `require`, the default for any
+///   other: TLS with a certificate that is checked, which `verify-ca` and `verify-full` mean too; `no-verify`: TLS with any
+///   certificate.
 /// - `sslrootcert`: a file of the certificates to trust, in place of the system's.
 /// - Everything else is as in libpq's URIs.
 #[derive(Clone)]
@@ -85,6 +90,7 @@ impl Address {
 
     fn tls(config: &Config, options: &BTreeMap<String, String>) -> Result<(SslMode, Tls), String> {
         let certificates = options.get("sslrootcert").map(PathBuf::from);
+        let preferred = certificates.clone().map_or(Tls::Unchecked, Tls::File);
         let checked = certificates.map_or(Tls::System, Tls::File);
         let is_near = config.get_hosts().iter().all(|host| match host {
             Host::Tcp(name) => ["localhost", "127.0.0.1", "::1"].contains(&name.as_str()),
@@ -92,9 +98,9 @@ impl Address {
             Host::Unix(_) => true,
         });
         match options.get("sslmode").map(String::as_str) {
-            None if is_near => Ok((SslMode::Prefer, checked)),
+            None if is_near => Ok((SslMode::Prefer, preferred)),
             None | Some("require" | "verify-ca" | "verify-full") => Ok((SslMode::Require, checked)),
-            Some("prefer" | "allow") => Ok((SslMode::Prefer, checked)),
+            Some("prefer" | "allow") => Ok((SslMode::Prefer, preferred)),
             Some("no-verify") => Ok((SslMode::Require, Tls::Unchecked)),
             Some("disable") => Ok((SslMode::Disable, checked)),
             Some(other) => {
@@ -120,6 +126,23 @@ impl Address {
     pub(super) const fn tls_settings(&self) -> &Tls {
         &self.tls
     }
+}
+
+/// The URI of a database with absolute paths in place of those parameters that are files; any other URI as it is.
+pub(crate) fn with_absolute_files(uri: &str, is_file: impl Fn(&str, &str) -> bool) -> String {
+    let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
+    let Some((place, query)) = uri.split_once('?').filter(|_| scheme.starts_with("postgres")) else {
+        return uri.to_owned();
+    };
+    let absolute = |pair: &str| {
+        let (name, value) = pair.split_once('=')?;
+        let path = percent_encoding::percent_decode_str(value).decode_utf8().ok()?;
+        let is_relative = !path.is_empty() && is_file(name, &path) && !Path::new(&*path).is_absolute();
+        let whole = std::path::absolute(&*path).ok().filter(|_| is_relative)?;
+        Some(format!("{name}={}", utf8_percent_encode(whole.to_str()?, NOT_IN_VALUES)))
+    };
+    let pairs: Vec<String> = query.split('&').map(|pair| absolute(pair).unwrap_or_else(|| pair.to_owned())).collect();
+    format!("{place}?{}", pairs.join("&"))
 }
 
 impl fmt::Debug for Address {
@@ -160,9 +183,29 @@ mod tests {
         assert_eq!(mode("postgres://u@localhost/d"), SslMode::Prefer);
         assert_eq!(mode("postgres:d"), SslMode::Prefer);
         assert_eq!(mode("postgres:///d?host=/run/postgresql"), SslMode::Prefer);
+        let tls = |uri: &str| Address::parse(uri, &[], None).unwrap().tls;
+        assert_eq!(tls("postgres://u@localhost/d"), Tls::Unchecked);
+        assert_eq!(tls("postgres://u@localhost/d?sslrootcert=ca.pem"), Tls::File("ca.pem".into()));
+        assert_eq!(tls("postgres://u@localhost/d?sslmode=require"), Tls::System);
         assert_eq!(mode("postgres://u@127.0.0.1/d?sslmode=verify-full"), SslMode::Require);
         let error = Address::parse("postgres://u@h/d?sslmode=perhaps", &[], None).unwrap_err();
         assert!(error.message().contains("verify-full"), "{error}");
+    }
+
+    #[test]
+    fn files_that_an_address_names_are_found_from_any_folder() {
+        let is_file = |name: &str, value: &str| name == "mapping" && value != "known";
+        let here = std::env::current_dir().unwrap().display().to_string();
+        for (typed, expected) in [
+            ("postgres://h/d?mapping=m.toml&x=1", format!("postgres://h/d?mapping={here}/m.toml&x=1")),
+            ("postgres://h/d?mapping=a%20b", format!("postgres://h/d?mapping={here}/a%20b")),
+            ("postgres://h/d?mapping=known", "postgres://h/d?mapping=known".to_owned()),
+            ("postgres://h/d?mapping=/m.toml", "postgres://h/d?mapping=/m.toml".to_owned()),
+            ("postgres://h/d", "postgres://h/d".to_owned()),
+            ("sqlite:x?mapping=m", "sqlite:x?mapping=m".to_owned()),
+        ] {
+            assert_eq!(with_absolute_files(typed, is_file), expected);
+        }
     }
 
     #[test]

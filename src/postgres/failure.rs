@@ -29,7 +29,10 @@ impl Failure {
                 let (kind, retryable) = self.kind_of(refusal.code());
                 (kind, format!("{} (SQLSTATE {})", refusal.message(), refusal.code().code()), retryable)
             }
-            None => (self.kind, without_secrets(error), is_connection_lost(error) || is_io(error)),
+            None => match untrusted(error) {
+                Some(why) => (self.kind, why, false),
+                None => (self.kind, without_secrets(error), is_connection_lost(error) || is_io(error)),
+            },
         };
         Error::new(kind, format!("{what}: {why}")).with("database", &self.database).retryable(retryable)
     }
@@ -73,6 +76,21 @@ fn is_io(error: &tokio_postgres::Error) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// What is wrong with the server's certificate, if it was refused.
+fn untrusted(error: &tokio_postgres::Error) -> Option<String> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(rustls::Error::InvalidCertificate(why)) = inner.and_then(|inner| inner.downcast_ref()) {
+            return Some(format!(
+                "the server's certificate isn't trusted ({why}); sslrootcert in the URI names a file of CAs"
+            ));
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// The text of an error that isn't the server's, with its causes.

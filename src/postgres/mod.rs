@@ -6,7 +6,7 @@ mod quote;
 mod session;
 mod tls;
 
-pub(crate) use address::Address;
+pub(crate) use address::{Address, with_absolute_files};
 pub(crate) use failure::{Failure, is_connection_lost};
 pub(crate) use quote::{identifier, literal};
 pub(crate) use session::Session;

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{NdjsonSource, Source};
 use crate::error::Result;
 use crate::location::{Location, unknown_scheme};
-pub use crate::location::{Password, whole_uri, without_password};
+pub use crate::location::{Password, without_password};
 
 /// What a URI doesn't say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +23,18 @@ pub struct Settings {
     pub scan_all: bool,
     /// The password of a database that the URI may lack; without it `PGPASSWORD` is taken from the environment.
     pub password: Password,
+    /// How far the transaction time of a database may lie back; without it, what the URI's `lag_seconds` says.
+    pub lag: Option<Duration>,
+}
+
+/// A path or URI as it would be typed in any working directory, without `/` at its end and without a password. So are the
+/// files that the URI of a database names, its `mapping` and `sslrootcert`. What is neither stays as it is.
+#[must_use]
+pub fn whole_uri(uri: &str) -> String {
+    let whole = crate::location::whole_uri(uri);
+    #[cfg(feature = "postgres")]
+    let whole = super::postgres::with_absolute_files(&whole);
+    whole
 }
 
 /// Opens a source: a folder or file of NDJSON, `file:///folder`, `s3://bucket/prefix`, `sqlite:store.db`,
@@ -37,7 +50,7 @@ pub fn from_uri(uri: &str, settings: &Settings) -> Result<Arc<dyn Source>> {
         Location::Uri { scheme } if scheme == "s3" => s3(uri, settings)?,
         Location::Uri { scheme } if scheme == "sqlite" => return sqlite(uri),
         Location::Uri { scheme } if ["postgres", "postgresql"].contains(&scheme.as_str()) => {
-            return postgres(uri, &settings.password);
+            return postgres(uri, settings);
         }
         Location::Uri { scheme } => {
             return Err(unknown_scheme(uri, &scheme, "a folder or file, file:, s3:, sqlite: or postgres:"));
@@ -61,13 +74,17 @@ fn sqlite(uri: &str) -> Result<Arc<dyn Source>> {
 }
 
 #[cfg(feature = "postgres")]
-fn postgres(uri: &str, password: &Password) -> Result<Arc<dyn Source>> {
+fn postgres(uri: &str, settings: &Settings) -> Result<Arc<dyn Source>> {
     let from_environment = std::env::var("PGPASSWORD").ok();
-    Ok(Arc::new(super::PostgresSource::new(password.uri(uri), from_environment.as_deref())?))
+    let source = super::PostgresSource::new(settings.password.uri(uri), from_environment.as_deref())?;
+    Ok(Arc::new(match settings.lag {
+        Some(lag) => source.lag(lag),
+        None => source,
+    }))
 }
 
 #[cfg(not(feature = "postgres"))]
-fn postgres(uri: &str, _: &Password) -> Result<Arc<dyn Source>> {
+fn postgres(uri: &str, _: &Settings) -> Result<Arc<dyn Source>> {
     use crate::error::{Error, ErrorKind};
     use crate::location::excerpt;
 

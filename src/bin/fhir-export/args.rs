@@ -106,6 +106,10 @@ pub(crate) struct RequestArgs {
     #[arg(long = "base-url", value_name = "URL")]
     pub(crate) base_urls: Vec<String>,
 
+    /// How far the transaction time may lie back, of postgres:// [default: lag_seconds of the URI, or 60]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) lag: Option<String>,
+
     /// Trust no file name: read every file whatever types are asked for
     #[arg(long)]
     pub(crate) scan_all: bool,

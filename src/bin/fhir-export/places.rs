@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fhir_export::destination::open as destination;
 use fhir_export::job::JobRecord;
@@ -25,6 +26,7 @@ pub(crate) struct Places {
     pub(crate) source: String,
     pub(crate) to: String,
     scan_all: bool,
+    lag_ms: Option<u64>,
     endpoint: Option<String>,
     region: Option<String>,
     ca_file: Option<PathBuf>,
@@ -36,12 +38,13 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    pub(crate) fn of(args: &RunArgs) -> Self {
+    pub(crate) fn of(args: &RunArgs, lag: Option<Duration>) -> Self {
         let StoreArgs { endpoint, region, ca_file } = args.store.clone();
         Self {
             source: whole_uri(&args.source),
             to: whole_uri(&args.to),
             scan_all: args.request.scan_all,
+            lag_ms: lag.and_then(|lag| u64::try_from(lag.as_millis()).ok()),
             endpoint,
             region,
             // Whoever resumes the job may be in another folder.
@@ -64,6 +67,7 @@ impl Places {
             ca_file: self.ca_file.clone(),
             scan_all: self.scan_all,
             password: self.password.clone(),
+            lag: self.lag_ms.map(Duration::from_millis),
         };
         source::from_uri(&self.source, &settings)
     }
@@ -83,6 +87,11 @@ impl Places {
         };
         destination::from_uri(&self.to, &settings)
     }
+}
+
+pub(crate) fn is_postgres(uri: &str) -> bool {
+    let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme);
+    ["postgres", "postgresql"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
 }
 
 pub(crate) fn is_s3(uri: &str) -> bool {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fhir_export::destination::open as destination;
 use fhir_export::import::Loading;
@@ -13,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::args::{ImportArgs, OutputArgs, ResourceArgs, RunArgs, StoreArgs, VerifyArgs};
 use super::faults::Faults;
-use super::places::{CHECKSUMS, Places, is_s3};
+use super::places::{CHECKSUMS, Places, is_postgres, is_s3};
 use super::state::State;
 use super::values::{choice, memory_size, number, seconds, size};
 
@@ -57,7 +58,8 @@ impl RunPlan {
         let request = request(&mut faults, args);
         let config = config(&mut faults, args);
         let progress = progress(&mut faults, &args.behaviour.progress);
-        let places = Places::of(args);
+        let lag = lag(&mut faults, args);
+        let places = Places::of(args, lag);
         let source = faults.take("--source", places.open_source());
         let destination = open_destination(&mut faults, args, &places);
         match (request, config, progress, source, destination) {
@@ -105,6 +107,14 @@ fn request(faults: &mut Faults, args: &RunArgs) -> Option<ExportRequest> {
             None
         }
     }
+}
+
+fn lag(faults: &mut Faults, args: &RunArgs) -> Option<Duration> {
+    let lag = seconds(faults, "--lag", args.request.lag.as_deref()?)?;
+    if !is_postgres(&args.source) {
+        faults.say(format!("--lag is for postgres://, and the source is {:?}", args.source));
+    }
+    Some(lag)
 }
 
 fn config(faults: &mut Faults, args: &RunArgs) -> Option<Config> {
@@ -229,7 +239,7 @@ impl StoreArgs {
     pub(crate) fn of_source(&self, uri: &str) -> open::Settings {
         let Self { endpoint, region, ca_file } = self.clone();
         let (ca_file, password) = (ca_file.map(PathBuf::from), open::Password::of(uri));
-        open::Settings { endpoint, region, ca_file, scan_all: false, password }
+        open::Settings { endpoint, region, ca_file, password, ..open::Settings::default() }
     }
 }
 

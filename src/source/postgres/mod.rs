@@ -47,6 +47,13 @@ const APPLICATION: &str = "fhir-export";
 /// Parameters of an address that are ours.
 const OPTIONS: [&str; 5] = ["mapping", "lag_seconds", "connections", "statement_timeout_seconds", "snapshot_minutes"];
 
+/// The URI of a database with the files that it names as they would be typed in any working directory; any other URI as
+/// it is.
+pub(super) fn with_absolute_files(uri: &str) -> String {
+    let is_file = |name: &str, value: &str| name == "sslrootcert" || (name == "mapping" && !mapping::is_known(value));
+    crate::postgres::with_absolute_files(uri, is_file)
+}
+
 /// Resources in a PostgreSQL database.
 #[derive(Clone, Debug)]
 pub struct PostgresSource {
@@ -89,7 +96,7 @@ impl PostgresSource {
     /// # Errors
     /// When the URI is none, or a mapping can't be understood.
     pub fn new(uri: &str, password: Option<&str>) -> Result<Self> {
-        let address = Address::parse(uri, &OPTIONS, password)?;
+        let address = Address::parse(&with_absolute_files(uri), &OPTIONS, password)?;
         let number = |name: &str| match address.option(name) {
             None => Ok(None),
             Some(text) => text.parse::<u32>().map(Some).map_err(|_| {

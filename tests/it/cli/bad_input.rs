@@ -54,6 +54,8 @@ fn bad_values_are_named_with_what_is_accepted() {
         (&["--part-size", "1MiB"], &["parts of 1048576 bytes"]),
         (&["--spill-dir", "no-such-folder"], &["--spill-dir \"no-such-folder\" isn't a folder"]),
         (&["--kms-key", "k"], &["--kms-key is for s3://"]),
+        (&["--lag", "5"], &["--lag is for postgres://, and the source is"]),
+        (&["--lag", "soon"], &["--lag \"soon\" isn't a time"]),
         (&["--endpoint", "http://127.0.0.1:9"], &["--endpoint is for s3://"]),
         (&["--datastore-id", ""], &["--datastore-id", "0 characters"]),
     ] {

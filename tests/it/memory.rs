@@ -2,6 +2,9 @@
 //!
 //! Each test runs in a process of its own, because the peak of a process is what is measured.
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod cohorts;
+
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
@@ -34,6 +37,11 @@ const MIB: u64 = 1 << 20;
 /// The allocator is told to give back what it is given back: glibc's keeps much of it in an arena for each thread, which
 /// is a process's own choice and would hide what the engine holds.
 fn peak_of(test: &str, work: impl FnOnce()) -> Option<u64> {
+    peak_of_with(test, &[], work)
+}
+
+/// The same with something in the environment of that process.
+fn peak_of_with(test: &str, environment: &[(&str, &str)], work: impl FnOnce()) -> Option<u64> {
     if std::env::var_os(MEASURED).is_some() {
         let base = status_bytes("VmRSS:");
         work();
@@ -43,6 +51,7 @@ fn peak_of(test: &str, work: impl FnOnce()) -> Option<u64> {
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(MEASURED, "1")
+        .envs(environment.iter().copied())
         .env("MALLOC_ARENA_MAX", "1")
         .env("MALLOC_MMAP_THRESHOLD_", "131072")
         .output()

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fhir_export::fhir::Instant;
+use fhir_export::job::JobState;
 use fhir_export::source::postgres::Mapping;
 use fhir_export::source::{PostgresSource, Source, contract};
 use serde_json::Value;
@@ -185,5 +186,38 @@ async fn a_cohort_of_thousands_is_joined_and_one_of_nobody_is_empty() {
         assert_eq!((count("Patient"), count("Observation"), count("Group")), (patients, patients, 1), "{group}");
         let read: u64 = exported.report.ledger.iter().map(|(_, row)| row.read.resources).sum();
         assert_eq!(read, 2 * patients as u64 + 1, "only what belongs to the cohort is read");
+    }
+}
+
+#[tokio::test]
+async fn bodies_of_one_byte_to_more_than_the_line_limit_find_their_fate() {
+    let database = Database::new().await;
+    let client = database.client().await;
+    client.batch_execute("CREATE TABLE binaries (id text, plain text, doc json)").await.unwrap();
+    let body = |id: &str, bytes: usize| {
+        let empty = format!(r#"{{"resourceType":"Binary","id":"{id}","data":""}}"#);
+        let data = "A".repeat(bytes.saturating_sub(empty.len()));
+        empty.replace(r#""data":""#, &format!(r#""data":"{data}"#))
+    };
+    let bodies = [("a", 50), ("b", 50 << 20), ("d", (64 << 20) + 1), ("e", 1 << 20), ("f", 64 << 20)];
+    for (id, bytes) in bodies {
+        client.execute("INSERT INTO binaries VALUES ($1, $2, NULL)", &[&id, &body(id, bytes)]).await.unwrap();
+    }
+    client
+        .batch_execute("UPDATE binaries SET doc = plain::json; INSERT INTO binaries VALUES ('c', 'x', '1')")
+        .await
+        .unwrap();
+    for column in ["plain", "doc"] {
+        let mapping = "[[tables]]\ntypes = [\"Binary\"]\ntable = \"binaries\"\nid = \"id\"\nbody = \"COLUMN\"\n";
+        let mapping = Mapping::parse(&mapping.replace("COLUMN", column), "binaries").unwrap();
+        let source = PostgresSource::new(&database.url, None).unwrap().mapping(mapping);
+        let exported = export(source, request(("system", "", "", ""))).await;
+        exported.assert_well_formed();
+        let whole = bodies.iter().filter(|(_, bytes)| *bytes <= 64 << 20);
+        let expected: String = whole.map(|(id, bytes)| body(id, *bytes) + "\n").collect();
+        assert!(exported.output()["Binary"] == expected.as_bytes(), "{column}");
+        // That of one byte, and that of one too many.
+        assert_eq!(exported.issues().len(), 2, "{column}");
+        assert_eq!(exported.report.state, JobState::CompletedWithErrors, "{column}");
     }
 }

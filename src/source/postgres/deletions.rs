@@ -26,7 +26,9 @@ pub(super) async fn report(snapshot: &PostgresSnapshot, asked: &Asked, sink: &mu
     if snapshot.sessions().settings().mapping.is_none() {
         return report.own(asked, sink).await;
     }
-    for table in snapshot.tables(&Asked { since: None, until: None, ..asked.clone() }).await? {
+    let tables = snapshot.tables(&Asked { since: None, until: None, ..asked.clone() }).await;
+    let is_lost = snapshot.sessions().keeper.is_closed();
+    for table in tables.map_err(|error| if is_lost { lost(error) } else { error })? {
         report.mapped(&table, sink).await?;
     }
     Ok(())
@@ -71,7 +73,7 @@ impl Report<'_> {
         let rows = format!(
             "SELECT {id} AS id, ({stamp})::timestamptz AS at, NULL::text[] AS patients
              FROM {from} WHERE {condition} AND {deleted} AND {}",
-            self.from_since_on(stamp),
+            self.since_on(stamp),
         );
         Some(dead(table, &rows, table.id_kind))
     }
@@ -92,7 +94,7 @@ impl Report<'_> {
         let of_type = mapping.type_column.as_ref();
         let of_type = of_type.map(|column| format!("{}::text = {}", column.expression(), literal(&table.type_name)));
         let chosen = mapping.condition.as_ref().map(|condition| format!("({condition})"));
-        let conditions: Vec<String> = of_type.into_iter().chain(chosen).chain([self.from_since_on(&at)]).collect();
+        let conditions: Vec<String> = of_type.into_iter().chain(chosen).chain([self.since_on(&at)]).collect();
         let select = format!(
             "SELECT {id} AS id, ({at})::timestamptz AS at, ({patients})::text[] AS patients FROM {name} AS t WHERE {}",
             conditions.join(" AND "),
@@ -106,7 +108,7 @@ impl Report<'_> {
         Ok(Some(dead(table, &select, id_kind)))
     }
 
-    fn from_since_on(&self, stamp: &str) -> String {
+    fn since_on(&self, stamp: &str) -> String {
         format!("{stamp} >= timestamptz {} AND isfinite({stamp})", literal(&self.since.to_string()))
     }
 
@@ -135,11 +137,15 @@ impl Report<'_> {
         Ok(())
     }
 
-    /// Without its connection the snapshot is gone: the job may go on in another.
     fn failed(&self, what: &str, error: &tokio_postgres::Error) -> Error {
         let refusal = self.snapshot.sessions().failure.error(&format!("{what} can't be read"), error);
-        if is_connection_lost(error) { refusal.with_kind(ErrorKind::SnapshotLost).retryable(true) } else { refusal }
+        if is_connection_lost(error) { lost(refusal) } else { refusal }
     }
+}
+
+/// Without its connection the snapshot is gone: the job may go on in another.
+fn lost(error: Error) -> Error {
+    error.with_kind(ErrorKind::SnapshotLost).retryable(true)
 }
 
 /// Those of these rows that aren't there again.

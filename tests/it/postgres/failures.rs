@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use fhir_export::ErrorKind;
 use fhir_export::destination::MemoryDestination;
+use fhir_export::fhir::Instant;
 use fhir_export::job::{Exporter, JobReport, JobState};
 use fhir_export::request::{ExportRequest, Level};
 use fhir_export::source::postgres::Mapping;
-use fhir_export::source::{Asked, Cursor, PostgresSource, Source, contract};
+use fhir_export::source::{Asked, Cursor, DeletionSink, PostgresSource, Source, Tombstone, contract};
 use tokio_postgres::Client;
 
 use super::layouts::{export, request};
@@ -219,4 +221,80 @@ async fn a_server_that_is_killed_and_comes_back_is_read_on_time_bounded_and_no_r
     assert_eq!(ids.len(), 60_000, "{:?}", exported.report.error);
     assert!(ids.is_sorted_by(|a, b| a < b), "each once, in order");
     assert_eq!(exported.report.state, JobState::CompletedWithErrors);
+}
+
+/// Ends all sessions of exports in this database as soon as a condition holds of one of them.
+async fn end_sessions(client: &Client, when: &str) {
+    let end = format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+         WHERE application_name = 'fhir-export' AND datname = current_database() AND EXISTS (
+           SELECT 1 FROM pg_stat_activity
+           WHERE application_name = 'fhir-export' AND datname = current_database() AND {when})"
+    );
+    while client.query_one(&end, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_cohort_is_picked_out_by_the_database_also_after_the_snapshot_was_lost() {
+    let database = Database::new().await;
+    let client = database.client().await;
+    let fill = r#"
+        CREATE TABLE resources (resource_type text, id text, last_updated timestamptz, deleted boolean, body text,
+          PRIMARY KEY (resource_type, id));
+        CREATE TABLE compartments (patient_id text, resource_type text, resource_id text);
+        INSERT INTO resources SELECT 'Observation', 'o' || n, '2024-01-01Z', false,
+          format('{"resourceType":"Observation","id":"o%s","subject":{"reference":"Patient/p%s"}}', n, n % 10)
+          FROM generate_series(1, 2000) AS n;
+        INSERT INTO compartments SELECT 'p' || n % 10, 'Observation', 'o' || n FROM generate_series(1, 2000) AS n;
+        INSERT INTO resources VALUES ('Group', 'g', '2024-01-01Z', false,
+          '{"resourceType":"Group","id":"g","actual":true,"type":"person","member":[{"entity":{"reference":"Patient/p3"}}]}')"#;
+    client.batch_execute(fill).await.unwrap();
+    // So slowly that it can be ended under way.
+    let slow = "body = { sql = \"(SELECT t.body FROM pg_sleep(0.001))\" }";
+    let mapping = include_str!("../../../src/source/postgres/mapping/single-table.toml");
+    let mapping = Mapping::parse(&mapping.replace("body = \"body\"", slow), "slow").unwrap();
+    let source = PostgresSource::new(&database.url, None).unwrap().mapping(mapping);
+    let exporting = export(source, request(("g", "Observation", "", "")));
+    let ending = end_sessions(&client, "state = 'active' AND query LIKE 'COPY%Observation%'");
+    let (exported, ()) = tokio::join!(exporting, ending);
+    exported.assert_well_formed();
+    let extension = &exported.manifest().extension;
+    assert!(extension.snapshot.starts_with("lost at "), "{}", extension.snapshot);
+    let row = extension.ledger.iter().find(|row| row.resource_type.as_deref() == Some("Observation")).unwrap();
+    assert_eq!((row.read.resources, row.written.resources), (200, 200), "nobody else is read");
+}
+
+#[derive(Debug)]
+struct Told(Vec<Tombstone>);
+
+#[async_trait]
+impl DeletionSink for Told {
+    async fn deleted(&mut self, tombstone: Tombstone) -> fhir_export::Result<()> {
+        self.0.push(tombstone);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_was_deleted_is_told_in_another_snapshot_if_the_one_at_hand_is_lost() {
+    let database = Database::new().await;
+    let client = database.client().await;
+    fill(&client, 3).await;
+    client.batch_execute("ALTER TABLE patients ADD COLUMN at timestamptz, ADD COLUMN gone boolean").await.unwrap();
+    let mapping = format!("{PATIENTS}last_updated = \"at\"\ndeleted = \"gone\"\n");
+    let source = PostgresSource::new(&database.url, None).unwrap().mapping(Mapping::parse(&mapping, "m").unwrap());
+    let snapshot = source.open().await.unwrap();
+    let asked = Asked { since: Some(Instant::parse("2024-01-01T00:00:00Z").unwrap()), ..Asked::default() };
+    let mut told = Told(Vec::new());
+    snapshot.deleted(&asked, &mut told).await.unwrap();
+    client.batch_execute("UPDATE patients SET gone = true, at = '2024-01-01Z' WHERE id = '00000002'").await.unwrap();
+    snapshot.deleted(&asked, &mut told).await.unwrap();
+    assert!(told.0.is_empty(), "deleted behind the snapshot: {told:?}");
+    end_sessions(&client, "true").await;
+    let error = snapshot.deleted(&asked, &mut told).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SnapshotLost, "{error:#}");
+    source.reopen(&snapshot.transaction_time()).await.unwrap().deleted(&asked, &mut told).await.unwrap();
+    assert_eq!(told.0.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["00000002"]);
 }

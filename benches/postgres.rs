@@ -34,8 +34,8 @@ use support::{DroppingStore, Export, Machine, row, runtime};
 
 const ROUNDS: usize = 5;
 
-const PATIENTS: i64 = 4_000;
-const OBSERVATIONS: i64 = 400_000;
+const PATIENTS: i64 = 12_000;
+const OBSERVATIONS: i64 = 1_200_000;
 
 const DATA: &str = "
 CREATE TABLE resources (resource_type text, id text, last_updated timestamptz, deleted boolean NOT NULL DEFAULT false,
@@ -60,6 +60,13 @@ ALTER TABLE resources_jsonb ALTER COLUMN body TYPE jsonb USING body::jsonb;
 INSERT INTO resources_jsonb SELECT resource_type, id, last_updated, deleted, body::jsonb FROM resources WHERE id < 'o00100000';
 VACUUM ANALYZE;";
 
+/// How rows leave the server.
+enum Way {
+    Copy(String),
+    ToNowhere(Export),
+    ToFolder(Export),
+}
+
 fn main() {
     Machine::describe();
     let runtime = runtime();
@@ -72,30 +79,28 @@ fn main() {
     }
     for (name, table) in [("text", "resources"), ("jsonb", "resources_jsonb")] {
         let copy = format!("COPY (SELECT body FROM {table}) TO STDOUT (FORMAT binary)");
-        let nowhere = || runtime.block_on(drained(&client, &copy));
-        let (bytes, _) = nowhere();
+        let in_order =
+            format!("COPY (SELECT id, body FROM {table} ORDER BY resource_type, id) TO STDOUT (FORMAT binary)");
+        let nowhere = |copy: &str| runtime.block_on(drained(&client, copy));
+        let (bytes, _) = nowhere(&copy);
+        let export = |connections| export(&database, table, connections, bytes);
         let mut exports = [
-            ("COPY to nowhere", None),
-            ("one connection, to a store that drops it", Some((1, false))),
-            ("two connections, to a store that drops it", Some((2, false))),
-            ("one connection, to a folder", Some((1, true))),
+            ("COPY to nowhere", Way::Copy(copy)),
+            ("COPY of ids and bodies in order, to nowhere", Way::Copy(in_order)),
+            ("one connection, to a store that drops it", Way::ToNowhere(export(1))),
+            ("two connections, to a store that drops it", Way::ToNowhere(export(2))),
+            ("one connection, to a folder", Way::ToFolder(export(1))),
         ]
-        .map(|(what, how)| {
-            (
-                what,
-                how.map(|(connections, is_folder)| (export(&database, table, connections, bytes), is_folder)),
-                Duration::MAX,
-            )
-        });
+        .map(|(what, way)| (what, way, Duration::MAX));
         for _ in 0..ROUNDS {
-            for (_, how, best) in &mut exports {
-                let took = match how {
-                    None => nowhere().1,
-                    Some((export, true)) => {
+            for (_, way, best) in &mut exports {
+                let took = match way {
+                    Way::Copy(copy) => nowhere(copy).1,
+                    Way::ToNowhere(export) => timed(export, DroppingStore::new()),
+                    Way::ToFolder(export) => {
                         let folder = tempfile::tempdir().unwrap();
                         timed(export, LocalDestination::new(folder.path()).unwrap())
                     }
-                    Some((export, false)) => timed(export, DroppingStore::new()),
                 };
                 *best = took.min(*best);
             }

@@ -304,6 +304,39 @@ async fn one_process_has_a_job_at_a_time_and_a_job_that_is_over_does_not_go_on()
     assert_eq!(exporter.resume(&unknown).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
+#[test]
+fn interrupted_jobs_that_nobody_runs_are_recovered_in_the_order_in_which_they_were_submitted() {
+    let (store, memory, config) = (MemoryJobStore::new(), small_job::destination(), small_job::config());
+    for _ in 0..3 {
+        // What it runs in is gone when it has come to the second range.
+        checked(async {
+            let (source, gate) = stalled_source();
+            let exporter = exporter(source, Arc::new(memory.clone()), &store, config.clone());
+            let _job = exporter.start(ExportRequest::new(Level::System)).unwrap();
+            gate.reached().await;
+        });
+    }
+    checked(async {
+        let (source, gate) = stalled_source();
+        let stalled = exporter(source, Arc::new(memory.clone()), &store, config.clone());
+        let running = stalled.start(ExportRequest::new(Level::System)).unwrap();
+        gate.reached().await;
+        let finished = exporter(small_job::source(), Arc::new(memory.clone()), &store, config.clone());
+        join(finished.start(ExportRequest::new(Level::System)).unwrap()).await;
+
+        let jobs = store.list().await.unwrap();
+        let interrupted: Vec<&JobId> = jobs.iter().take(3).map(|job| &job.id).collect();
+        let recovered = finished.recover(ResumeOptions::default()).await.unwrap();
+        assert_eq!(recovered.iter().map(JobHandle::id).collect::<Vec<_>>(), interrupted);
+        for job in recovered {
+            assert_eq!(join(job).await.state, JobState::CompletedWithErrors);
+        }
+        assert!(finished.recover(ResumeOptions::default()).await.unwrap().is_empty());
+        gate.open();
+        assert_eq!(join(running).await.state, JobState::CompletedWithErrors);
+    });
+}
+
 #[tokio::test]
 async fn a_job_that_gets_nowhere_is_given_up() {
     let (store, config) = (MemoryJobStore::new(), small_job::config());

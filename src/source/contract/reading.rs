@@ -1,7 +1,6 @@
 //! Reading a range again and again: whole, in part, interrupted, beside the others.
 
-use futures::FutureExt;
-use futures::future::join_all;
+use futures::{FutureExt, StreamExt, stream};
 
 use super::collect::{Collected, CollectingSink, Trap, broken, read, read_within};
 use super::{Reading, places};
@@ -24,11 +23,14 @@ pub(super) async fn check_range(snapshot: &dyn Snapshot, range: &Range, all: &Co
     check_refused(snapshot, range, all).await
 }
 
-/// Checks that ranges don't disturb each other.
+/// Checks that ranges don't disturb each other, as many at once as the snapshot takes.
 pub(super) async fn check_side_by_side(snapshot: &dyn Snapshot, all: &Reading) -> Result<()> {
     let start = Cursor::start();
-    let reads = join_all(all.plan.ranges.iter().map(|range| read(snapshot, range, &start))).await;
-    for ((range, alone), (beside, result)) in all.plan.ranges.iter().zip(&all.collected).zip(reads) {
+    let ranges = &all.plan.ranges;
+    let at_once = snapshot.side_by_side().unwrap_or(ranges.len()).max(1);
+    let reads: Vec<_> =
+        stream::iter(ranges.iter().map(|range| read(snapshot, range, &start))).buffered(at_once).collect().await;
+    for ((range, alone), (beside, result)) in ranges.iter().zip(&all.collected).zip(reads) {
         result?;
         if !same_from(alone, 0, &beside) {
             return Err(broken("the range gives something else while others are read").with("range", &range.name));

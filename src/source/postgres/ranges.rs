@@ -67,7 +67,8 @@ async fn size(session: &Session, failure: &Failure, relation: &str) -> Result<Op
     let row = session
         .query_opt(
             "SELECT sum(pg_table_size(c.oid))::bigint, sum(greatest(c.reltuples, 0))::bigint, sum(c.relpages)::bigint
-             FROM pg_class AS r, pg_partition_tree(r.oid) AS p JOIN pg_class AS c ON c.oid = p.relid
+             FROM pg_class AS r LEFT JOIN LATERAL pg_partition_tree(r.oid) AS p ON true
+             JOIN pg_class AS c ON c.oid = coalesce(p.relid, r.oid)
              WHERE r.oid = to_regclass($1) AND r.relkind IN ('r', 'p', 'm')",
             &[&relation],
         )

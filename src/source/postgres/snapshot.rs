@@ -151,7 +151,7 @@ impl Snapshot for PostgresSnapshot {
         self.sessions.plan_for(cohort);
         let mut all = Vec::new();
         for scan in &scans {
-            let range_bytes = self.sessions.settings().range_bytes;
+            let range_bytes = self.sessions.settings().range_bytes();
             all.extend(ranges(&self.sessions.keeper, self.failure(), scan, asked, range_bytes).await?);
         }
         *self.scans.lock().unwrap_or_else(PoisonError::into_inner) = scans;

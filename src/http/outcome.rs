@@ -53,6 +53,7 @@ fn issue_of(fault: &Fault) -> Value {
         FaultKind::Structure => "structure",
         FaultKind::Unsupported => "not-supported",
         FaultKind::Missing => "required",
+        FaultKind::NotFound => "not-found",
         _ => "invalid",
     };
     issue(code, &fault.to_string(), Some(fault.parameter()))
@@ -79,6 +80,10 @@ impl From<Error> for Refused {
     /// What the caller did wrong is told in the error's words; of what went wrong here the log has the rest, which may
     /// name paths.
     fn from(error: Error) -> Self {
+        let refusal = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<Refusal>());
+        if let Some(refusal) = refusal.filter(|_| error.kind() == ErrorKind::InvalidRequest) {
+            return Self::from(refusal.clone());
+        }
         let (status, code) = match error.kind() {
             ErrorKind::InvalidRequest => (StatusCode::BAD_REQUEST, "invalid"),
             ErrorKind::NotFound => (StatusCode::NOT_FOUND, "not-found"),

@@ -17,8 +17,9 @@ use crate::cpu::CpuPool;
 use crate::destination::Destination;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::Instant;
-use crate::request::{DatastoreId, ExportRequest, JobId};
+use crate::request::{DatastoreId, ExportRequest, JobId, Level};
 use crate::resource::reference::BaseUrls;
+use crate::scope::for_no_system;
 use crate::source::Source;
 
 /// Exports from a source to a destination.
@@ -206,6 +207,9 @@ impl Exporter {
         submitted: Instant,
         shared: &Arc<Shared>,
     ) -> Result<run::Job> {
+        if request.patients().is_some() && request.level() == &Level::System {
+            return Err(for_no_system());
+        }
         let compartment = Arc::clone(&config.compartment);
         let outside_level = request.outside_level(|resource_type| compartment.contains_type(resource_type))?;
         Ok(run::Job {

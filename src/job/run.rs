@@ -346,6 +346,7 @@ impl Job {
                 Scope::Cohort(_) if believed.cohort => Scope::Everything,
                 scope => scope.clone(),
             },
+            labels: self.request.labels().clone(),
             compartment: Arc::clone(&self.config.compartment),
             base_urls: self.config.base_urls.clone(),
             policy: self.config.policy.clone(),

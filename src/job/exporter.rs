@@ -11,6 +11,7 @@ use super::handle::{JobHandle, Shared};
 use super::recorder::Recorder;
 use super::resume::durable_bytes;
 use super::run::{self, ResumeOptions};
+use super::service::SkippedParameter;
 use super::state::JobState;
 use super::store::{JobRecord, JobStore};
 use crate::cpu::CpuPool;
@@ -53,6 +54,7 @@ pub struct Exporter {
     jobs: TaskTracker,
     turns: Arc<Semaphore>,
     store: Option<Arc<dyn JobStore>>,
+    skipped: Vec<SkippedParameter>,
     context: serde_json::Value,
 }
 
@@ -69,6 +71,8 @@ pub struct JobPlaces {
     pub base_urls: BaseUrls,
     /// Whether what was deleted since `_since` is told, if the source knows.
     pub report_deletions: bool,
+    /// What was skipped of the request, for the error report.
+    pub skipped: Vec<SkippedParameter>,
     /// What is kept in the record of the job.
     pub context: serde_json::Value,
 }
@@ -134,6 +138,7 @@ impl ExporterBuilder {
             config: Arc::new(self.config),
             jobs: TaskTracker::new(),
             store: self.store,
+            skipped: Vec::new(),
             context: self.context,
         })
     }
@@ -148,10 +153,10 @@ impl Exporter {
     /// The same exporter elsewhere: it has the settings, the CPU pool, the turns and the job store in common.
     #[must_use]
     pub fn at(&self, places: JobPlaces) -> Self {
-        let JobPlaces { source, destination, datastore_id, base_urls, report_deletions, context } = places;
+        let JobPlaces { source, destination, datastore_id, base_urls, report_deletions, skipped, context } = places;
         let datastore_id = Some(datastore_id);
         let config = Config { datastore_id, base_urls, report_deletions, ..Config::clone(&self.config) };
-        Self { source, destination: Some(destination), config: Arc::new(config), context, ..self.clone() }
+        Self { source, destination: Some(destination), config: Arc::new(config), skipped, context, ..self.clone() }
     }
 
     /// Starts a job to the exporter's own destination once it is kept in the job store, if there is one.
@@ -219,6 +224,7 @@ impl Exporter {
             cpu: self.cpu.clone(),
             request,
             outside_level,
+            skipped: self.skipped.clone(),
             shared: Arc::clone(shared),
             turns: Arc::clone(&self.turns),
             submitted,

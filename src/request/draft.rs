@@ -153,21 +153,11 @@ impl Draft {
     }
 
     pub(super) fn add_security(&mut self, parameter: &str, list: &str) {
-        for read in labels::read_list(parameter, list) {
-            match read {
-                Ok(token) => drop(self.labels.security.insert(token)),
-                Err(fault) => self.faults.push(fault),
-            }
-        }
+        labels::add(&mut self.labels.security, parameter, list, &mut self.faults);
     }
 
     pub(super) fn add_tags(&mut self, parameter: &str, list: &str) {
-        for read in labels::read_list(parameter, list) {
-            match read {
-                Ok(token) => drop(self.labels.tags.insert(token)),
-                Err(fault) => self.faults.push(fault),
-            }
-        }
+        labels::add(&mut self.labels.tags, parameter, list, &mut self.faults);
     }
 
     pub(super) fn add_patient(&mut self, parameter: &str, reference: &str) {

@@ -2,15 +2,33 @@
 
 use std::collections::BTreeSet;
 
-use super::fault::{Fault, FaultKind};
+use super::fault::{Fault, FaultKind, Faults};
 use crate::fhir::{Token, TokenError};
 
 const ACCEPTED: &str = "system|code, system| for any code, code for any system, or |code for none; | sent as %7C";
 
+/// Each resource is compared with all of them.
+const MOST_LABELS: usize = 64;
+
+/// Adds the tokens of a list to those that were asked for before.
+pub(super) fn add(labels: &mut BTreeSet<Token>, parameter: &str, list: &str, faults: &mut Faults) {
+    for read in read_list(parameter, list) {
+        match read {
+            Ok(token) => drop(labels.insert(token)),
+            Err(fault) => faults.push(fault),
+        }
+        if labels.len() > MOST_LABELS {
+            let problem = format!("asks for more than {MOST_LABELS} labels");
+            faults.push(Fault::new(FaultKind::Value, parameter, problem, format!("at most {MOST_LABELS}")));
+            return;
+        }
+    }
+}
+
 /// Reads a comma-separated list of tokens; what is none comes as a fault of its own.
 ///
 /// A list that names nothing is a fault: it must not come to mean everything.
-pub(super) fn read_list<'a>(parameter: &'a str, list: &'a str) -> impl Iterator<Item = Result<Token, Fault>> + use<'a> {
+fn read_list<'a>(parameter: &'a str, list: &'a str) -> impl Iterator<Item = Result<Token, Fault>> + use<'a> {
     let tokens = || Token::split_list(list).map(str::trim).filter(|token| !token.is_empty());
     let nothing = tokens().next().is_none().then(|| Err(fault(parameter, "names no label", list)));
     let read = move |token: &str| Token::parse(token).map_err(|error| fault(parameter, why(error), token));
@@ -53,6 +71,19 @@ mod tests {
     #[test]
     fn lists_are_split_at_commas_and_trimmed() {
         assert_eq!(read(r"http://x|a , b,,|c,d\,e|"), ["http://x|a", "b", "|c", r"d\,e|"]);
+    }
+
+    #[test]
+    fn a_flood_of_labels_is_refused() {
+        let list = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
+        let (mut labels, mut faults) = (BTreeSet::new(), Faults::default());
+        add(&mut labels, "_tag", &list(64), &mut faults);
+        assert_eq!((labels.len(), faults.is_empty()), (64, true));
+        add(&mut labels, "_tag", &list(100_000), &mut faults);
+        assert_eq!(
+            (labels.len(), faults.to_string()),
+            (65, "_tag asks for more than 64 labels (accepted: at most 64)".into())
+        );
     }
 
     #[test]

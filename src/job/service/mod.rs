@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 pub use builder::JobServiceBuilder;
 pub use file::ExportedFile;
-pub use order::{Order, Origin};
+pub use order::{Order, Origin, SkippedParameter};
 pub use places::{DataStore, NoOutputs, Outputs, OwnCredentials};
 pub use view::JobView;
 
@@ -278,6 +278,7 @@ impl JobService {
             base_urls: data_store.base_urls.clone(),
             // HealthLake's own exports tell of none (contract section 9.2).
             report_deletions: kept.origin == Origin::Profile,
+            skipped: kept.skipped.clone(),
             context: kept.to_context()?,
         }))
     }

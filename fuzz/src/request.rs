@@ -71,7 +71,11 @@ pub fn parameters(data: &[u8]) {
     let types = type_names(&request).into_iter().map(|name| json!({"name": "_type", "valueCode": name}));
     let since = request.period().since().map(|since| json!({"name": "_since", "valueInstant": since.as_str()}));
     let until = request.period().until().map(|until| json!({"name": "_until", "valueInstant": until.as_str()}));
-    let all: Vec<Value> = types.chain(since).chain(until).collect();
+    let labels = [("_security", &request.labels().security), ("_tag", &request.labels().tags)];
+    let labels = labels.into_iter().flat_map(|(name, tokens)| {
+        tokens.iter().map(move |token| json!({"name": name, "valueString": token.to_string()}))
+    });
+    let all: Vec<Value> = types.chain(since).chain(until).chain(labels).collect();
     let resource = json!({"resourceType": "Parameters", "parameter": all}).to_string();
     assert_eq!(read(&Level::System, |draft| draft.read_parameters(resource.as_bytes())), Some(request));
 }
@@ -82,7 +86,7 @@ pub fn command_line(data: &[u8]) {
     let mut words = text.split('\n');
     let (level, since, until) = (words.next().unwrap_or_default(), words.next(), words.next());
     let types: Vec<String> = words.map(str::to_owned).collect();
-    let line = CommandLine { level, types: &types, since, until };
+    let line = CommandLine { level, types: &types, since, until, ..CommandLine::default() };
     let request = match Draft::from_command_line(&line).finish() {
         Ok(accepted) => accepted.request,
         Err(refusal) => return check_refusal(&refusal),
@@ -93,6 +97,7 @@ pub fn command_line(data: &[u8]) {
         types: &type_names(&request),
         since: request.period().since().map(TimeBound::as_str),
         until: request.period().until().map(TimeBound::as_str),
+        ..CommandLine::default()
     };
     let again = Draft::from_command_line(&written).finish();
     assert_eq!(again.map(|accepted| accepted.request), Ok(request));

@@ -167,6 +167,11 @@ impl FannedOut {
         self.fan_out.report_behind(outcome::outside_level(resource_type.as_str(), level), false).await
     }
 
+    /// Adds a line to the error report on a parameter of the request that was skipped.
+    pub(crate) async fn inform_skipped(&mut self, parameter: &str, why: &str) -> Result<()> {
+        self.fan_out.report_behind(outcome::skipped(parameter, why), false).await
+    }
+
     /// Adds an error about the cohort to the report.
     pub(crate) async fn report_cohort(&mut self, text: &str) -> Result<()> {
         self.fan_out.report_behind(outcome::cohort_incomplete(text), true).await

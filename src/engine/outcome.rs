@@ -83,6 +83,20 @@ pub(super) fn outside_level(resource_type: &str, level: &str) -> Vec<u8> {
     }))
 }
 
+/// The report on a parameter that was skipped (Bulk Data Access IG, `Prefer: handling=lenient`).
+pub(super) fn skipped(parameter: &str, why: &str) -> Vec<u8> {
+    let mut issue = json!({
+        "severity": "warning",
+        "code": "not-supported",
+        "details": {"text": "A parameter of the request was skipped, as its sender allowed."},
+        "diagnostics": why,
+    });
+    if let Some(issue) = issue.as_object_mut().filter(|_| !parameter.is_empty()) {
+        issue.insert("expression".to_owned(), json!([parameter]));
+    }
+    line(&json!({"resourceType": "OperationOutcome", "issue": [issue]}))
+}
+
 /// The report on something that a cohort lacks.
 pub(super) fn cohort_incomplete(text: &str) -> Vec<u8> {
     line(&json!({

@@ -10,10 +10,10 @@ use super::block::{Block, Shape};
 use crate::budget::{Memory, Permit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::ResourceType;
-use crate::filter::{DeletionVerdict, Filter, Judgement, Verdict};
+use crate::filter::{DeletionVerdict, Filter, Judgement, Pending, Verdict};
 use crate::ledger::{Exclusion, Notes, Origin, Slot, TypeTable};
 use crate::resource::{Defect, Facts, Lines, References, ScanPlan, Validation, scan};
-use crate::scope::{Fingerprint, Question};
+use crate::scope::Fingerprint;
 use crate::source::Tombstone;
 
 /// Lines whose look-ups are made together.
@@ -163,7 +163,7 @@ struct Sifting<'s> {
 /// Lines whose fate hangs on look-ups that are made together.
 #[derive(Default)]
 struct Deferred {
-    lines: Vec<(Run, Option<Question>)>,
+    lines: Vec<(Run, Option<Pending>)>,
     asked: Vec<Fingerprint>,
     held: Vec<bool>,
 }
@@ -211,7 +211,7 @@ impl Sifting<'_> {
         let run = Run { start, end, resources: 1, bytes: (end - start) as u64, slot, fate: Sifted::Keep, notes };
         match judged {
             Judged::Fate(fate) => self.settle(Run { fate, ..run }),
-            Judged::Deferred(question) => self.defer(run, Some(question)),
+            Judged::Deferred(pending) => self.defer(run, Some(pending)),
         }
         Ok(())
     }
@@ -226,8 +226,8 @@ impl Sifting<'_> {
     }
 
     /// Lets a line wait for those before it, and all of them for their look-ups.
-    fn defer(&mut self, run: Run, question: Option<Question>) {
-        self.deferred.lines.push((run, question));
+    fn defer(&mut self, run: Run, pending: Option<Pending>) {
+        self.deferred.lines.push((run, pending));
         if self.deferred.lines.len() >= DEFERRED_LINES {
             self.settle_deferred();
         }
@@ -237,11 +237,11 @@ impl Sifting<'_> {
         let mut deferred = std::mem::take(&mut self.deferred);
         self.sieve.filter.look_up(&deferred.asked, &mut deferred.held);
         let mut held = deferred.held.as_slice();
-        for (mut run, question) in deferred.lines.drain(..) {
-            if let Some(question) = question {
-                let (own, others) = held.split_at(question.asked());
+        for (mut run, pending) in deferred.lines.drain(..) {
+            if let Some(pending) = pending {
+                let (own, others) = held.split_at(pending.asked());
                 held = others;
-                run.fate = Filter::conclude(question, own, &mut run.notes).into();
+                run.fate = Filter::conclude(pending, own, &mut run.notes).into();
             }
             self.push(run);
         }
@@ -271,7 +271,7 @@ impl Sifting<'_> {
         } else if filter.may_defer() {
             match filter.begin(resource_type, facts, references, notes, &mut asked) {
                 Judgement::Settled(verdict) => Judged::Fate(verdict.into()),
-                Judgement::Asked(question) => Judged::Deferred(question),
+                Judgement::Asked(pending) => Judged::Deferred(pending),
             }
         } else {
             Judged::Fate(filter.judge(resource_type, facts, references, body, notes).into())
@@ -308,7 +308,7 @@ impl Sifting<'_> {
 /// What is known of a line's fate.
 enum Judged {
     Fate(Sifted),
-    Deferred(Question),
+    Deferred(Pending),
 }
 
 impl From<Verdict> for Sifted {

@@ -20,7 +20,7 @@ impl Filter {
     /// Judges one resource that was deleted, by type, time and patients.
     ///
     /// At the Patient level, one whose patients are unknown is told if its type is in the compartment: to delete what one
-    /// never had does no harm. In a cohort it would say that somebody else had it.
+    /// never had does no harm, and the same goes for labels, which nobody knows of what was deleted. In a cohort it would say that somebody else had it.
     pub(crate) fn judge_deletion(&self, tombstone: &Tombstone) -> DeletionVerdict {
         let Tombstone { resource_type, id, deleted_at, patients } = tombstone;
         let exclude = DeletionVerdict::Exclude;

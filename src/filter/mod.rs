@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) use deletion::DeletionVerdict;
 pub use policy::{Candidate, Policy};
 
-use crate::fhir::{Instant, ResourceType};
+use crate::fhir::{Instant, Labels, ResourceType};
 use crate::ledger::{Exclusion, Notes};
 use crate::resource::reference::BaseUrls;
 use crate::resource::{Compartment, Facts, LastUpdated, References, ScanPlan, Validation};
@@ -29,6 +29,8 @@ pub struct Filter {
     transaction_time: Instant,
     after_t: AfterT,
     scope: Scope,
+    /// `None` if no label is asked for, so that `meta` isn't gone through.
+    labels: Option<Labels>,
     compartment: Arc<Compartment>,
     base_urls: BaseUrls,
     policy: Option<Arc<dyn Policy>>,
@@ -51,6 +53,8 @@ pub struct FilterParts {
     pub after_t: AfterT,
     /// Whose data.
     pub scope: Scope,
+    /// Only resources that bear all of these.
+    pub labels: Labels,
     /// What ties a resource to a patient.
     pub compartment: Arc<Compartment>,
     /// The source's own bases.
@@ -89,17 +93,40 @@ pub(crate) enum Judgement {
     /// The verdict is clear.
     Settled(Verdict),
     /// It depends on whether the resource is inside the scope.
-    Asked(Question),
+    Asked(Pending),
+}
+
+/// What a verdict hangs on that waits for look-ups.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pending {
+    question: Question,
+    bears_labels: bool,
+}
+
+impl Pending {
+    /// Number of patients that are looked up for it.
+    pub(crate) const fn asked(&self) -> usize {
+        self.question.asked()
+    }
 }
 
 impl Filter {
     /// Builds the filter of a job.
     #[must_use]
     pub fn new(parts: FilterParts) -> Self {
-        let FilterParts { types, since, until, transaction_time, after_t, scope, compartment, base_urls, policy } =
-            parts;
-        let is_lost = AtomicBool::new(false);
-        Self { types, since, until, transaction_time, after_t, scope, compartment, base_urls, policy, is_lost }
+        Self {
+            types: parts.types,
+            since: parts.since,
+            until: parts.until,
+            transaction_time: parts.transaction_time,
+            after_t: parts.after_t,
+            scope: parts.scope,
+            labels: Some(parts.labels).filter(|labels| !labels.is_empty()),
+            compartment: parts.compartment,
+            base_urls: parts.base_urls,
+            policy: parts.policy,
+            is_lost: AtomicBool::new(false),
+        }
     }
 
     /// What the scan must learn of each resource for this filter, checking it as far as `validation` says.
@@ -136,9 +163,9 @@ impl Filter {
         let (mut asked, mut held) = (Vec::new(), Vec::new());
         match self.begin(resource_type, facts, references, notes, &mut asked) {
             Judgement::Settled(verdict) => verdict,
-            Judgement::Asked(question) => {
+            Judgement::Asked(pending) => {
                 self.look_up(&asked, &mut held);
-                let verdict = Self::conclude(question, &held, notes);
+                let verdict = Self::conclude(pending, &held, notes);
                 self.keeps(&Candidate { resource_type, id: facts.id.as_deref(), body }, verdict)
             }
         }
@@ -177,7 +204,9 @@ impl Filter {
         }
         let in_compartment = !matches!(self.scope, Scope::Everything) && self.compartment.contains_type(resource_type);
         let (id, references) = (facts.id.as_deref(), references.iter());
-        Judgement::Asked(self.scope.ask(resource_type, id, in_compartment, references, &self.base_urls, asked))
+        let question = self.scope.ask(resource_type, id, in_compartment, references, &self.base_urls, asked);
+        let bears_labels = self.labels.as_ref().is_none_or(|labels| question.is_refused() || facts.bears(labels));
+        Judgement::Asked(Pending { question, bears_labels })
     }
 
     /// Looks up whether the cohort holds the patients that were asked for.
@@ -189,11 +218,17 @@ impl Filter {
     }
 
     /// Judges what was begun, by whether the cohort holds the patients that the resource asked for.
-    pub(crate) fn conclude(question: Question, held: &[bool], notes: &mut Notes) -> Verdict {
-        let admission = question.answer(held);
+    pub(crate) fn conclude(pending: Pending, held: &[bool], notes: &mut Notes) -> Verdict {
+        let admission = pending.question.answer(held);
         notes.foreign_references += u64::from(admission.foreign_references);
+        if !admission.admitted {
+            return Verdict::Exclude(Exclusion::Scope);
+        }
+        if !pending.bears_labels {
+            return Verdict::Exclude(Exclusion::Filter);
+        }
         notes.shared_with_non_members += u64::from(admission.shared_with_non_members);
-        if admission.admitted { Verdict::Keep } else { Verdict::Exclude(Exclusion::Scope) }
+        Verdict::Keep
     }
 
     fn keeps(&self, candidate: &Candidate<'_>, verdict: Verdict) -> Verdict {

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::outcome::Refused;
 use super::preferences::{BodyType, Preferences, body_type, refuse_unless_accepted};
 use super::{Api, address};
+use crate::job::service::SkippedParameter;
 use crate::job::{JobState, JobView, Order, Origin};
 use crate::request::{Accepted, Draft, Fault, FaultKind, Level, MAX_BODY_BYTES, ResourceId};
 
@@ -71,7 +72,7 @@ pub(super) async fn handle(
         request_url: requested.clone(),
         client_token: None,
         separate_status: preferences.separate_status && origin == Origin::Profile,
-        skipped: ignored.iter().map(ToString::to_string).collect(),
+        skipped: SkippedParameter::all_of(&ignored),
     };
     let view = api.service.start(&datastore, request, &order).await?;
     Ok(started(&view, address::base(&requested)))

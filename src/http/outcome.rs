@@ -32,6 +32,12 @@ impl Refused {
         Self::new(StatusCode::NOT_FOUND, "not-found", what)
     }
 
+    /// What its first issue says.
+    pub(super) fn diagnostics(&self) -> &str {
+        let first = self.issues.first().and_then(|issue| issue.get("diagnostics"));
+        first.and_then(Value::as_str).unwrap_or_default()
+    }
+
     pub(super) const fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
@@ -53,6 +59,7 @@ fn issue_of(fault: &Fault) -> Value {
         FaultKind::Structure => "structure",
         FaultKind::Unsupported => "not-supported",
         FaultKind::Missing => "required",
+        FaultKind::NotFound => "not-found",
         _ => "invalid",
     };
     issue(code, &fault.to_string(), Some(fault.parameter()))
@@ -79,6 +86,10 @@ impl From<Error> for Refused {
     /// What the caller did wrong is told in the error's words; of what went wrong here the log has the rest, which may
     /// name paths.
     fn from(error: Error) -> Self {
+        let refusal = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<Refusal>());
+        if let Some(refusal) = refusal.filter(|_| error.kind() == ErrorKind::InvalidRequest) {
+            return Self::from(refusal.clone());
+        }
         let (status, code) = match error.kind() {
             ErrorKind::InvalidRequest => (StatusCode::BAD_REQUEST, "invalid"),
             ErrorKind::NotFound => (StatusCode::NOT_FOUND, "not-found"),
@@ -122,7 +133,20 @@ pub(super) async fn in_words(request: Request, next: Next) -> Response {
     if !is_plain(&response) {
         return response;
     }
-    Refused::new(response.status(), "structure", "the request can't be understood").into_response()
+    let status = response.status();
+    let (code, diagnostics) = match status {
+        StatusCode::METHOD_NOT_ALLOWED => ("not-supported", "the method isn't one of those that Allow names"),
+        StatusCode::RANGE_NOT_SATISFIABLE => ("value", "Range is outside of the file, whose size Content-Range tells"),
+        _ => ("structure", "the request can't be understood"),
+    };
+    let mut refused = Refused::new(status, code, diagnostics).into_response();
+    // What the status promises: `Allow`, `Content-Range`.
+    for (name, value) in response.headers() {
+        if !matches!(*name, header::CONTENT_TYPE | header::CONTENT_LENGTH) {
+            refused.headers_mut().append(name, value.clone());
+        }
+    }
+    refused
 }
 
 /// Answers what isn't offered.

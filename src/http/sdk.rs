@@ -82,12 +82,13 @@ pub(super) async fn handle(State(api): State<Api>, request: Request<Body>) -> Re
     let (parts, body) = request.into_parts();
     let target = parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
     let Some(operation) = target.strip_prefix("HealthLake.") else {
-        return Exception { name: "UnknownOperationException", message: String::new() }.into_response();
+        let message = "X-Amz-Target names no operation of HealthLake".to_owned();
+        return Exception { name: "UnknownOperationException", message }.into_response();
     };
     let requested = address::requested(&api.settings, &parts.headers, &parts.uri);
     let body = match kick_off::read(body).await {
         Ok(body) => body,
-        Err(refused) => return refused.into_response(),
+        Err(refused) => return Exception::validation(refused.diagnostics()).into_response(),
     };
     let done = match Input::read(&body) {
         Ok(input) => act(&api, operation, &input, &body, &requested).await,

@@ -11,6 +11,7 @@ use super::manifest::Manifest;
 use super::opening::Opened;
 use super::report::JobReport;
 use super::run::Job;
+use super::service::SkippedParameter;
 use super::state::JobState;
 use super::tidy;
 use crate::engine::{Ended, FannedOut};
@@ -30,7 +31,7 @@ impl Job {
         naming: &Naming,
     ) -> Result<JobReport> {
         let ran = match ran {
-            Ok(()) => self.report_outside(&mut fanned_out, &opened).await,
+            Ok(()) => self.report_request(&mut fanned_out, &opened).await,
             Err(error) => Err(error),
         };
         let ending = self.ending(ran.as_ref());
@@ -69,7 +70,11 @@ impl Job {
         self.shared.cancelled.is_cancelled()
     }
 
-    async fn report_outside(&self, fanned_out: &mut FannedOut, opened: &Opened) -> Result<()> {
+    /// Adds to the error report what there is to be said of the request.
+    async fn report_request(&self, fanned_out: &mut FannedOut, opened: &Opened) -> Result<()> {
+        for SkippedParameter { parameter, why } in &self.skipped {
+            fanned_out.inform_skipped(parameter, why).await?;
+        }
         let level = self.request.level().name();
         for resource_type in &self.outside_level {
             fanned_out.inform_outside_level(resource_type, level).await?;

@@ -11,14 +11,16 @@ use super::handle::{JobHandle, Shared};
 use super::recorder::Recorder;
 use super::resume::durable_bytes;
 use super::run::{self, ResumeOptions};
+use super::service::SkippedParameter;
 use super::state::JobState;
 use super::store::{JobRecord, JobStore};
 use crate::cpu::CpuPool;
 use crate::destination::Destination;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::Instant;
-use crate::request::{DatastoreId, ExportRequest, JobId};
+use crate::request::{DatastoreId, ExportRequest, JobId, Level};
 use crate::resource::reference::BaseUrls;
+use crate::scope::for_no_system;
 use crate::source::Source;
 
 /// Exports from a source to a destination.
@@ -52,6 +54,7 @@ pub struct Exporter {
     jobs: TaskTracker,
     turns: Arc<Semaphore>,
     store: Option<Arc<dyn JobStore>>,
+    skipped: Vec<SkippedParameter>,
     context: serde_json::Value,
 }
 
@@ -68,6 +71,8 @@ pub struct JobPlaces {
     pub base_urls: BaseUrls,
     /// Whether what was deleted since `_since` is told, if the source knows.
     pub report_deletions: bool,
+    /// What was skipped of the request, for the error report.
+    pub skipped: Vec<SkippedParameter>,
     /// What is kept in the record of the job.
     pub context: serde_json::Value,
 }
@@ -133,6 +138,7 @@ impl ExporterBuilder {
             config: Arc::new(self.config),
             jobs: TaskTracker::new(),
             store: self.store,
+            skipped: Vec::new(),
             context: self.context,
         })
     }
@@ -147,10 +153,10 @@ impl Exporter {
     /// The same exporter elsewhere: it has the settings, the CPU pool, the turns and the job store in common.
     #[must_use]
     pub fn at(&self, places: JobPlaces) -> Self {
-        let JobPlaces { source, destination, datastore_id, base_urls, report_deletions, context } = places;
+        let JobPlaces { source, destination, datastore_id, base_urls, report_deletions, skipped, context } = places;
         let datastore_id = Some(datastore_id);
         let config = Config { datastore_id, base_urls, report_deletions, ..Config::clone(&self.config) };
-        Self { source, destination: Some(destination), config: Arc::new(config), context, ..self.clone() }
+        Self { source, destination: Some(destination), config: Arc::new(config), skipped, context, ..self.clone() }
     }
 
     /// Starts a job to the exporter's own destination once it is kept in the job store, if there is one.
@@ -206,6 +212,9 @@ impl Exporter {
         submitted: Instant,
         shared: &Arc<Shared>,
     ) -> Result<run::Job> {
+        if request.patients().is_some() && request.level() == &Level::System {
+            return Err(for_no_system());
+        }
         let compartment = Arc::clone(&config.compartment);
         let outside_level = request.outside_level(|resource_type| compartment.contains_type(resource_type))?;
         Ok(run::Job {
@@ -215,6 +224,7 @@ impl Exporter {
             cpu: self.cpu.clone(),
             request,
             outside_level,
+            skipped: self.skipped.clone(),
             shared: Arc::clone(shared),
             turns: Arc::clone(&self.turns),
             submitted,

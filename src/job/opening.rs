@@ -11,7 +11,7 @@ use crate::engine::ReadFrom;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::{Instant, ResourceType};
 use crate::request::Level;
-use crate::scope::{Cohort, PatientSet, Scope, resolve_cohort_into};
+use crate::scope::{Cohort, PatientSet, Scope, ScopeOf};
 use crate::source::{AfterTransactionTime, Asked, CohortIds, Plan, Pushdown, Range, Snapshot};
 use crate::writer::{Entry, Journal, Naming};
 
@@ -55,7 +55,7 @@ impl Job {
         let snapshot: Arc<dyn Snapshot> = Arc::from(self.source.open().await?);
         let transaction_time = snapshot.transaction_time();
         let (scope, cohort_digest, cohort) =
-            self.scope(snapshot.as_ref(), &transaction_time, PatientSet::new()?).await?;
+            self.scope(snapshot.as_ref(), &transaction_time, PatientSet::new()?, true).await?;
         // The list of the cohort's ids goes with the question.
         let plan = snapshot.plan(&self.asked(cohort)).await?;
         if let Some(recorder) = self.recorder.get() {
@@ -86,7 +86,7 @@ impl Job {
             Some(Some(key)) => PatientSet::with_key(&key),
             _ => PatientSet::new()?,
         };
-        let (scope, digest_now, cohort) = self.scope(snapshot.as_ref(), &transaction_time, patients).await?;
+        let (scope, digest_now, cohort) = self.scope(snapshot.as_ref(), &transaction_time, patients, false).await?;
         let plan_now = snapshot.plan(&self.asked(cohort)).await?;
         let entries = recorder.entries().await?;
         let recorded = entries.iter().rev().find_map(|entry| match entry {
@@ -168,18 +168,16 @@ impl Job {
         snapshot: &dyn Snapshot,
         transaction_time: &Instant,
         patients: PatientSet,
+        is_new: bool,
     ) -> Result<(Scope, Option<String>, Option<CohortIds>)> {
-        match self.request.level() {
-            Level::System => Ok((Scope::Everything, None, None)),
-            Level::Patient => Ok((Scope::AnyPatient, None, None)),
-            Level::Group { id } => {
-                let bases = &self.config.base_urls;
-                let (cohort, listed) =
-                    resolve_cohort_into(patients, snapshot, id.as_str(), transaction_time, bases).await?;
-                let digest = digest_of(&cohort);
-                Ok((Scope::Cohort(Arc::new(cohort)), Some(digest), listed))
-            }
-        }
+        let base_urls = &self.config.base_urls;
+        let asked = ScopeOf { request: &self.request, snapshot, transaction_time, base_urls, is_new };
+        let (scope, listed) = asked.resolve_into(patients).await?;
+        let digest = match &scope {
+            Scope::Cohort(cohort) => Some(digest_of(cohort)),
+            Scope::Everything | Scope::AnyPatient => None,
+        };
+        Ok((scope, digest, listed))
     }
 }
 

@@ -13,6 +13,7 @@ use super::opening::Opened;
 use super::recorder::Recorder;
 use super::report::JobReport;
 use super::resume::Progressed;
+use super::service::SkippedParameter;
 use super::state::JobState;
 use super::store::{JobRecord, JobStore};
 use super::watchdog;
@@ -45,6 +46,8 @@ pub(super) struct Job {
     pub(super) request: ExportRequest,
     /// Types that were asked for and are outside the level.
     pub(super) outside_level: Vec<ResourceType>,
+    /// What was skipped of the request because its caller allowed it.
+    pub(super) skipped: Vec<SkippedParameter>,
     pub(super) shared: Arc<Shared>,
     /// Whose turn it is to run.
     pub(super) turns: Arc<Semaphore>,
@@ -355,6 +358,7 @@ impl Job {
                 Scope::Cohort(_) if believed.cohort => Scope::Everything,
                 scope => scope.clone(),
             },
+            labels: self.request.labels().clone(),
             compartment: Arc::clone(&self.config.compartment),
             base_urls: self.config.base_urls.clone(),
             policy: self.config.policy.clone(),

@@ -72,6 +72,7 @@ impl Job {
         let sees_all_patients = matches!(self.request.types(), TypeSelection::All)
             && self.request.since().is_none()
             && self.request.until().is_none()
+            && self.request.labels().is_empty()
             && !self.is_cancelled();
         if sees_all_patients {
             let patients = closed.rows.get(&ResourceType::r4("Patient"));

@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 
 use super::export_request::{ExportRequest, OutputDataConfig};
 use super::fault::{Fault, FaultKind, Faults, Refusal};
-use super::fields::{JobName, KmsKeyId, RoleArn, S3Uri};
+use super::fields::{JobName, KmsKeyId, PatientReference, RoleArn, S3Uri};
+use super::labels;
 use super::level::Level;
 use super::output_format::OutputFormat;
 use super::period::{Period, TimeBound};
 use super::types::{self, TypeSelection};
-use crate::fhir::ResourceType;
+use crate::fhir::{Labels, ResourceType};
 
 /// The parameters of a query and of a `Parameters` resource that are supported.
-const SUPPORTED: &str = "_type, _since, _until, _outputFormat";
+const SUPPORTED: &str =
+    "_type, _since, _until, _security, _tag, _outputFormat, and in the Parameters resource of a POST patient";
 
 /// What happens to a parameter that isn't supported: `Prefer: handling=…` of a kick-off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,7 +44,11 @@ pub struct Draft {
     types: BTreeSet<ResourceType>,
     since: Single<TimeBound>,
     until: Single<TimeBound>,
-    output_format: Single<OutputFormat>,
+    labels: Labels,
+    patients: BTreeSet<PatientReference>,
+    /// The name under which patients were given, whether they could be read or not.
+    patients_given_as: Option<Box<str>>,
+    output_format: Option<OutputFormat>,
     job_name: Single<JobName>,
     role_arn: Single<RoleArn>,
     s3_uri: Single<S3Uri>,
@@ -61,7 +67,10 @@ impl Draft {
             types: BTreeSet::new(),
             since: Single::default(),
             until: Single::default(),
-            output_format: Single::default(),
+            labels: Labels::default(),
+            patients: BTreeSet::new(),
+            patients_given_as: None,
+            output_format: None,
             job_name: Single::default(),
             role_arn: Single::default(),
             s3_uri: Single::default(),
@@ -94,6 +103,11 @@ impl Draft {
         if !self.level.is_given() {
             self.faults.push(missing_level());
         }
+        if let (Some(parameter), Some(Level::System)) = (&self.patients_given_as, &self.level.value) {
+            let accepted = "the levels patient and group";
+            let problem = "isn't for exports of the whole system";
+            self.faults.push(Fault::new(FaultKind::Value, parameter, problem, accepted));
+        }
         let since_parameter = self.since.given_as.take();
         let period = Period::new(self.since.value, self.until.value).unwrap_or_else(|fault| {
             self.faults.push(fault.at(since_parameter.as_deref().unwrap_or("_since")));
@@ -104,7 +118,11 @@ impl Draft {
         let mut request = ExportRequest::new(self.level.value.ok_or_else(missing_level)?)
             .with_types(types)
             .with_period(period)
-            .with_output_format(self.output_format.value.unwrap_or_default());
+            .with_labels(self.labels)
+            .with_output_format(self.output_format.unwrap_or_default());
+        if !self.patients.is_empty() {
+            request = request.with_patients(self.patients);
+        }
         if let Some(job_name) = self.job_name.value {
             request = request.with_job_name(job_name);
         }
@@ -134,8 +152,34 @@ impl Draft {
         self.until.put(parameter, TimeBound::read(parameter, text), &mut self.faults);
     }
 
-    pub(super) fn put_output_format(&mut self, parameter: &str, text: &str) {
-        self.output_format.put(parameter, OutputFormat::parse(text), &mut self.faults);
+    pub(super) fn add_security(&mut self, parameter: &str, list: &str) {
+        labels::add(&mut self.labels.security, parameter, list, &mut self.faults);
+    }
+
+    pub(super) fn add_tags(&mut self, parameter: &str, list: &str) {
+        labels::add(&mut self.labels.tags, parameter, list, &mut self.faults);
+    }
+
+    pub(super) fn add_patient(&mut self, parameter: &str, reference: &str) {
+        self.patients_given_as.get_or_insert_with(|| parameter.into());
+        match PatientReference::new(reference) {
+            Ok(reference) => drop(self.patients.insert(reference)),
+            Err(_) => {
+                let accepted = "a reference to a Patient, such as Patient/123";
+                let problem = "isn't a reference to a Patient";
+                self.faults.push(Fault::new(FaultKind::Value, parameter, problem, accepted).with_value(reference));
+            }
+        }
+    }
+
+    /// A list, though all that could stand in it means the same: a repeated parameter equals a list in the profile.
+    pub(super) fn add_output_formats(&mut self, parameter: &str, list: &str) {
+        for text in list.split(',').map(str::trim) {
+            match OutputFormat::parse(text) {
+                Ok(format) => self.output_format = Some(format),
+                Err(fault) => self.faults.push(fault.at(parameter)),
+            }
+        }
     }
 
     pub(super) fn put_job_name(&mut self, parameter: &str, text: &str) {
@@ -222,7 +266,7 @@ mod tests {
         draft.read_level("--level", "everyone");
         draft.add_types("_type", "Foo,Patient,Bar");
         draft.put_since("_since", "2024");
-        draft.put_output_format("_outputFormat", "gzip");
+        draft.add_output_formats("_outputFormat", "gzip");
         draft.put_kms_key_id("KmsKeyId", "a b");
         draft.unsupported("_typeFilter");
         draft.refuse(missing("Prefer", "respond-async"));

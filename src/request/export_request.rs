@@ -1,12 +1,15 @@
 //! The request as a whole.
 
+use std::collections::BTreeSet;
+
 use super::fault::{Fault, FaultKind, Refusal};
-use super::fields::{JobName, KmsKeyId, RoleArn, S3Uri};
+use super::fields::{JobName, KmsKeyId, PatientReference, RoleArn, S3Uri};
+use super::labels;
 use super::level::Level;
 use super::output_format::OutputFormat;
 use super::period::{Period, TimeBound};
 use super::types::TypeSelection;
-use crate::fhir::{Instant, ResourceType};
+use crate::fhir::{Instant, Labels, ResourceType};
 
 /// Where the output goes when the caller says so: HealthLake's `OutputDataConfig`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +37,8 @@ pub struct ExportRequest {
     level: Level,
     types: TypeSelection,
     period: Period,
+    labels: Labels,
+    patients: Option<BTreeSet<PatientReference>>,
     output_format: OutputFormat,
     job_name: Option<JobName>,
     data_access_role_arn: Option<RoleArn>,
@@ -48,6 +53,8 @@ impl ExportRequest {
             level,
             types: TypeSelection::All,
             period: Period::default(),
+            labels: Labels::default(),
+            patients: None,
             output_format: OutputFormat::default(),
             job_name: None,
             data_access_role_arn: None,
@@ -66,6 +73,22 @@ impl ExportRequest {
     #[must_use]
     pub fn with_period(mut self, period: Period) -> Self {
         self.period = period;
+        self
+    }
+
+    /// Asks for labels: only resources that bear all of them.
+    #[must_use]
+    pub fn with_labels(mut self, labels: Labels) -> Self {
+        self.labels = labels;
+        self
+    }
+
+    /// Limits the level to these patients and what belongs to them. None at all exports nobody's data.
+    ///
+    /// At the Group level they must be members. At the System level the job doesn't start.
+    #[must_use]
+    pub fn with_patients(mut self, patients: BTreeSet<PatientReference>) -> Self {
+        self.patients = Some(patients);
         self
     }
 
@@ -127,6 +150,18 @@ impl ExportRequest {
         self.period.until().map(TimeBound::instant)
     }
 
+    /// The labels that a resource must bear.
+    #[must_use]
+    pub const fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// Only these patients and what belongs to them; `None`: whoever the level holds.
+    #[must_use]
+    pub const fn patients(&self) -> Option<&BTreeSet<PatientReference>> {
+        self.patients.as_ref()
+    }
+
     /// The format of the output files.
     #[must_use]
     pub const fn output_format(&self) -> OutputFormat {
@@ -183,9 +218,10 @@ impl ExportRequest {
 
     /// The request as a query, the way HealthLake's manifest echoes it (contract section 1.2).
     ///
-    /// Percent-decoded and in a fixed order: `_type`, `_since`, `_until` (only if given), `_outputFormat`. An absent
-    /// `_type` or `_since` appears as its bare name. Types come in byte order, times as their sender wrote them.
-    /// [`Draft::read_query`](super::Draft::read_query) reads it back.
+    /// Percent-decoded (but for what would end a value) and in a fixed order: `_type`, `_since`, then only if given
+    /// `_until`, `_security` and `_tag`, then `_outputFormat`. An absent `_type` or `_since` appears as its bare name.
+    /// Types and labels come in byte order, times as their sender wrote them.
+    /// [`Draft::read_query`](super::Draft::read_query) reads it back. Patients are no part of it: they stand in bodies.
     #[must_use]
     pub fn normalised_query(&self) -> String {
         let mut query = String::from("_type");
@@ -202,6 +238,8 @@ impl ExportRequest {
             query.push_str("&_until=");
             query.push_str(until.as_str());
         }
+        labels::write_all("_security", &self.labels.security, &mut query);
+        labels::write_all("_tag", &self.labels.tags, &mut query);
         query.push_str("&_outputFormat=");
         query.push_str(self.output_format.as_str());
         query

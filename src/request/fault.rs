@@ -60,6 +60,8 @@ pub enum FaultKind {
     Unsupported,
     /// Something that must be there isn't.
     Missing,
+    /// The value names what isn't there.
+    NotFound,
     /// Something that may be given once was given again.
     Repeated,
 }
@@ -150,7 +152,7 @@ impl std::error::Error for Fault {}
 
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
-        Self::new(ErrorKind::InvalidRequest, fault.to_string())
+        Refusal::from(fault).into()
     }
 }
 
@@ -250,9 +252,9 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 impl From<Refusal> for Error {
-    // Not kept as the cause: the chain of causes would say everything twice.
+    /// Keeps the refusal as the cause, for faces that tell each fault by its parameter.
     fn from(refusal: Refusal) -> Self {
-        Self::new(ErrorKind::InvalidRequest, refusal.to_string())
+        Self::new(ErrorKind::InvalidRequest, refusal.to_string()).caused_by(refusal)
     }
 }
 
@@ -288,7 +290,8 @@ mod tests {
         faults.push(fault("a"));
         let error = Error::from(Refusal(faults));
         assert_eq!(error.kind(), ErrorKind::InvalidRequest);
-        assert_eq!(error.to_string(), "a isn't a type (accepted: types); b isn't a type (accepted: types)");
+        let told = "a isn't a type (accepted: types); b isn't a type (accepted: types)";
+        assert_eq!((error.to_string(), format!("{error:#}")), (told.to_owned(), told.to_owned()), "and nothing twice");
     }
 
     #[test]

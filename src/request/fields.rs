@@ -129,6 +129,14 @@ field! {
     ResourceId, 1 to 64 characters, r"[A-Za-z0-9\-.]+"
 }
 
+field! {
+    /// A reference to a Patient: relative, or absolute on any base, of a version or not.
+    ///
+    /// Whether the base is the source's own is known where the bases are.
+    PatientReference, 1 to 2048 characters,
+    r"(https?://[^\s?#]+/)?Patient/[A-Za-z0-9\-.]{1,64}(/_history/[A-Za-z0-9\-.]{1,64})?"
+}
+
 impl S3Uri {
     /// The bucket's name.
     #[must_use]
@@ -281,6 +289,27 @@ mod tests {
         }
         for bad in ["", "a/b", "a_b", "é", "a b", "a\n", &"x".repeat(65)] {
             assert!(ResourceId::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn patients_are_named_by_references() {
+        for good in ["Patient/1", "Patient/a-B.9/_history/2", "https://h:1/fhir/Patient/1", "http://h/Patient/1"] {
+            assert_eq!(PatientReference::new(good).unwrap().as_str(), good);
+        }
+        for bad in [
+            "1",
+            "Patient/",
+            "Group/1",
+            "Patient/a_b",
+            "Patient/1#x",
+            "Patient?a=b",
+            "#p",
+            "urn:uuid:1",
+            "h/Patient/1",
+            "",
+        ] {
+            assert!(PatientReference::new(bad).is_err(), "{bad:?}");
         }
     }
 

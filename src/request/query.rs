@@ -19,7 +19,8 @@ enum Plus {
 impl Draft {
     /// Reads a raw query string, without its question mark.
     ///
-    /// `_type` may be repeated and hold lists. A bare or empty supported parameter counts as absent, because that is
+    /// `_type`, `_security`, `_tag` and `_outputFormat` may be repeated and hold lists. `patient` is refused, by whatever
+    /// handling: skipped, it would export everybody. A bare or empty supported parameter counts as absent, because that is
     /// how HealthLake echoes one. A raw `+` is taken as it was meant: in a time or a format it is a plus.
     pub fn read_query(&mut self, query: &str) {
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -38,7 +39,10 @@ impl Draft {
             "_type" => (Self::add_types, Plus::Blank),
             "_since" => (Self::put_since, Plus::Itself),
             "_until" => (Self::put_until, Plus::Itself),
-            "_outputFormat" => (Self::put_output_format, Plus::Itself),
+            "_outputFormat" => (Self::add_output_formats, Plus::Itself),
+            "_security" => (Self::add_security, Plus::Blank),
+            "_tag" => (Self::add_tags, Plus::Blank),
+            "patient" => return self.refuse(patient_in_query()),
             _ => return self.unsupported(&name),
         };
         match decode(raw_value, plus) {
@@ -50,6 +54,12 @@ impl Draft {
             }
         }
     }
+}
+
+/// Bulk Data Access IG 2.0.0 and 3.0.0: `patient` is for a `POST` with a body only.
+fn patient_in_query() -> Fault {
+    let accepted = "a parameter patient of the Parameters resource in the body of a POST";
+    Fault::new(FaultKind::Structure, "patient", "can't be in the query", accepted)
 }
 
 /// Undoes percent-encoding; `None` if the bytes aren't UTF-8. A `%` without two hex digits stands for itself.
@@ -117,6 +127,14 @@ mod tests {
             ("_outputFormat=application/fhir%20ndjson", "_type&_since"),
             ("_outputFormat=application/ndjson", "_type&_since"),
             ("_outputFormat=ndjson", "_type&_since"),
+            ("_outputFormat=ndjson&_outputFormat=application/ndjson", "_type&_since"),
+            ("_outputFormat=ndjson,application/fhir+ndjson", "_type&_since"),
+            ("_security=http%3A%2F%2Fx%7CR&_tag", "_type&_since&_security=http://x|R"),
+            (
+                "_tag=b&_tag=s|,a&_until=2024-05-09T00:00:00Z",
+                "_type&_since&_until=2024-05-09T00:00:00Z&_tag=a&_tag=b&_tag=s|",
+            ),
+            ("_tag=a%26b%2B%25+c", "_type&_since&_tag=a%26b%2B%25%20c"),
         ] {
             assert_eq!(echo(query), format!("{expected}{tail}"), "{query}");
         }
@@ -136,10 +154,20 @@ mod tests {
             ("_until=now", r#"_until "now" isn't an instant"#),
             ("_since=2024-05-10T00:00:00Z&_until=2024-05-09T00:00:00Z", r#"_since "2024-05-10T00:00:00Z" is after"#),
             ("_outputFormat=gzip", r#"_outputFormat "gzip" isn't an output format"#),
-            ("_outputFormat=ndjson&_outputFormat=ndjson", "_outputFormat is given more than once"),
+            ("_outputFormat=ndjson,csv", r#"_outputFormat "csv" isn't an output format"#),
+            ("_outputFormat=,", r#"_outputFormat "" isn't an output format"#),
+            ("_until=2024-05-09T00:00:00Z&_until=2025-05-09T00:00:00Z", "_until is given more than once"),
+            ("_tag=a|b|c", r#"_tag "a|b|c" has more than one |"#),
+            ("_security=,", r#"_security "," names no label"#),
+            ("_tag=%FF", "_tag \"\u{fffd}\" isn't UTF-8"),
+            ("patient=Patient/1", "patient can't be in the query (accepted: a parameter patient of the Parameters"),
+            ("_elements=id", "_elements isn't supported"),
+            ("includeAssociatedData=_custom", "includeAssociatedData isn't supported"),
+            ("organizeOutputBy=Patient", "organizeOutputBy isn't supported"),
+            ("allowPartialManifests=true", "allowPartialManifests isn't supported"),
             (
                 "_typeFilter=Patient%3Fa%3Db",
-                "_typeFilter isn't supported (accepted: _type, _since, _until, _outputFormat)",
+                "_typeFilter isn't supported (accepted: _type, _since, _until, _security, _tag, _outputFormat, and in",
             ),
             ("_Type=Patient", "_Type isn't supported"),
             ("foo", "foo isn't supported"),
@@ -160,6 +188,7 @@ mod tests {
         assert_eq!(names, ["_typeFilter", "_elements", "access_token"]);
         assert!(!accepted.ignored.to_string().contains("secret"));
         assert!(read("_typeFilter=a&_type=Foo", Handling::Lenient).is_err());
+        assert!(read("patient=Patient/1", Handling::Lenient).is_err(), "skipped, it would export everybody");
     }
 
     #[test]
@@ -170,7 +199,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_query_makes_the_parser_panic(query in "(?s).{0,200}|((_type|_since|_until|_outputFormat|x)(=|%|\\+|&|[A-Z0-9T:.-]|,){0,30}&?){0,6}") {
+        fn no_query_makes_the_parser_panic(query in "(?s).{0,200}|((_type|_since|_until|_outputFormat|_security|_tag|patient|x)(=|%|\\+|&|[A-Z0-9T:.-]|,|\\||\\\\){0,30}&?){0,6}") {
             for handling in [Handling::Strict, Handling::Lenient] {
                 if let Ok(accepted) = read(&query, handling) {
                     let again = read(&accepted.request.normalised_query(), Handling::Strict);

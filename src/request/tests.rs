@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::fhir::ResourceType;
+use crate::fhir::{Labels, ResourceType, Token};
 
 fn level() -> impl Strategy<Value = Level> {
     let group = "[A-Za-z0-9.-]{1,64}".prop_map(|id| Level::Group { id: ResourceId::new(&id).unwrap() });
@@ -24,10 +24,15 @@ fn time() -> impl Strategy<Value = Option<TimeBound>> {
     proptest::option::of(text.prop_map(|text| TimeBound::parse(&text).unwrap()))
 }
 
+fn tokens() -> impl Strategy<Value = std::collections::BTreeSet<Token>> {
+    let text = "[a-z:/.é\\\\,&%+=# ]{0,6}[a-z]\\|?[a-z\\\\+%]{0,4}[A-Z]";
+    proptest::collection::btree_set(text.prop_map(|text| Token::parse(text.trim()).unwrap()), 0..3)
+}
+
 fn request() -> impl Strategy<Value = ExportRequest> {
-    (level(), types(), time(), time()).prop_map(|(level, types, a, b)| {
+    (level(), types(), time(), time(), tokens(), tokens()).prop_map(|(level, types, a, b, security, tags)| {
         let period = Period::new(a.clone(), b.clone()).or_else(|_| Period::new(b, a)).unwrap();
-        ExportRequest::new(level).with_types(types).with_period(period)
+        ExportRequest::new(level).with_types(types).with_period(period).with_labels(Labels { security, tags })
     })
 }
 
@@ -45,6 +50,11 @@ fn pairs(request: &ExportRequest, as_list: bool) -> Vec<(&'static str, String)> 
     let mut pairs: Vec<_> = lists.into_iter().map(|list| ("_type", list)).collect();
     pairs.extend(request.period().since().map(|since| ("_since", since.to_string())));
     pairs.extend(request.period().until().map(|until| ("_until", until.to_string())));
+    for (name, tokens) in [("_security", &request.labels().security), ("_tag", &request.labels().tags)] {
+        let tokens: Vec<String> = tokens.iter().map(ToString::to_string).collect();
+        let lists = if as_list && !tokens.is_empty() { vec![tokens.join(" , ")] } else { tokens };
+        pairs.extend(lists.into_iter().map(|list| (name, list)));
+    }
     pairs.push(("_outputFormat", request.output_format().to_string()));
     pairs
 }
@@ -83,6 +93,9 @@ proptest! {
             types: &if as_list { vec![type_names(&request).join(",")] } else { type_names(&request) },
             since: request.period().since().map(TimeBound::as_str),
             until: request.period().until().map(TimeBound::as_str),
+            security: &request.labels().security.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            tags: &request.labels().tags.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            patients: &[],
         };
         let types = if type_names(&request).is_empty() { &[] } else { line.types };
         let from_strings = Draft::from_command_line(&CommandLine { types, ..line }).finish();
@@ -105,7 +118,16 @@ proptest! {
 
     #[test]
     fn no_strings_make_the_command_line_panic(level in "\\PC{0,20}|group/.{0,20}", list in "[A-Za-z, ]{0,30}", time in "[0-9TZ:+. -]{0,30}") {
-        let line = CommandLine { level: &level, types: &[list], since: Some(&time), until: Some(&time) };
+        let lists = [list];
+        let line = CommandLine {
+            level: &level,
+            types: &lists,
+            since: Some(&time),
+            until: Some(&time),
+            security: &lists,
+            tags: &lists,
+            patients: &lists,
+        };
         drop(Draft::from_command_line(&line).finish());
     }
 }

@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use super::scan::bears;
+use crate::fhir::Labels;
+
 /// What the scan learned of one resource, besides its references.
 ///
 /// Texts are borrowed from the line unless they were written with escapes. Of duplicate keys the last one counts.
@@ -14,10 +17,21 @@ pub struct Facts<'l> {
     pub id: Option<Cow<'l, str>>,
     /// `meta.lastUpdated`.
     pub last_updated: LastUpdated<'l>,
+    /// The line from the value of `meta` on; empty if there is none. It is gone through again only if labels are asked for.
+    pub(super) meta: &'l str,
     /// Whether the line had to be gone through byte by byte, or twice: because a name or its type is written with
     /// escapes, a member that counts comes twice, it is nested deeper than 62 levels, or its type comes after very many
     /// other members. The facts are the same; it only took longer.
     pub slow: bool,
+}
+
+impl Facts<'_> {
+    /// Whether `meta.security` and `meta.tag` hold a coding for each of the labels. A `meta`, list or coding that isn't
+    /// of the form that FHIR gives it holds none.
+    #[must_use]
+    pub fn bears(&self, labels: &Labels) -> bool {
+        bears(self.meta, labels)
+    }
 }
 
 /// `meta.lastUpdated` as the resource has it, not parsed.

@@ -1,5 +1,6 @@
 //! The slow and obvious way to the facts, and data to try both ways on.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,7 @@ use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
 use super::{Compartment, Defect, Facts, LastUpdated, References, ScanPlan, scan, scan_portably};
-use crate::fhir::ResourceType;
+use crate::fhir::{Labels, ResourceType, Token};
 
 /// A file or folder beside the checkout, which isn't part of it. Says so when it isn't there.
 pub(super) fn shared(name: &str) -> Option<PathBuf> {
@@ -52,6 +53,30 @@ pub(super) struct Learned {
     pub(super) id: Option<String>,
     pub(super) last_updated: LastUpdated<'static>,
     pub(super) references: Vec<String>,
+    /// Which of [`LABELS`] it bears.
+    pub(super) labels: [bool; LABELS.len()],
+}
+
+/// Labels that random documents are asked for: those of `meta.security`, and those of `meta.tag`.
+const LABELS: [(&[&str], &[&str]); 7] = [
+    (&["s|R"], &[]),
+    (&[], &["s|R"]),
+    (&[], &["s|"]),
+    (&[], &["|R"]),
+    (&["R"], &[]),
+    (&["R"], &["R"]),
+    (&[], &["R", "s|", "é|\""]),
+];
+
+fn labels() -> impl Iterator<Item = Labels> {
+    let tokens = |texts: &[&str]| texts.iter().map(|text| Token::parse(text).unwrap()).collect();
+    LABELS.iter().map(move |(security, tags)| Labels { security: tokens(security), tags: tokens(tags) })
+}
+
+fn each_of_labels(bears: impl Fn(&Labels) -> bool) -> [bool; LABELS.len()] {
+    let mut borne = [false; LABELS.len()];
+    borne.iter_mut().zip(labels()).for_each(|(borne, labels)| *borne = bears(&labels));
+    borne
 }
 
 /// What the scan says of a line, whichever way it takes.
@@ -75,6 +100,7 @@ pub(super) fn learned(facts: &Facts<'_>, references: &References) -> Learned {
             LastUpdated::Text(text) => LastUpdated::Text(text.clone().into_owned().into()),
         },
         references,
+        labels: each_of_labels(|labels| facts.bears(labels)),
     }
 }
 
@@ -105,7 +131,21 @@ pub(super) fn naive_of(value: &Value, plan: &ScanPlan) -> Option<Learned> {
     }
     references.sort();
     let id = object.get("id").and_then(Value::as_str).map(str::to_owned);
-    Some(Learned { resource_type: resource_type.to_string(), id, last_updated, references })
+    let labels = each_of_labels(|labels| {
+        naive_bears(&value["meta"]["security"], &labels.security) && naive_bears(&value["meta"]["tag"], &labels.tags)
+    });
+    Some(Learned { resource_type: resource_type.to_string(), id, last_updated, references, labels })
+}
+
+fn naive_bears(codings: &Value, tokens: &BTreeSet<Token>) -> bool {
+    let codings = codings.as_array().map_or_else(|| vec![codings], |codings| codings.iter().collect());
+    let is_one = |token: &Token| {
+        codings
+            .iter()
+            .filter(|coding| coding.is_object())
+            .any(|coding| token.matches(coding["system"].as_str(), coding["code"].as_str()))
+    };
+    tokens.iter().all(is_one)
 }
 
 fn naive_references(compartment: &Compartment, resource_type: &ResourceType, value: &Value, into: &mut Vec<String>) {

@@ -52,6 +52,11 @@ impl Question {
         }
     }
 
+    /// Whether it is clear that the resource isn't admitted.
+    pub(crate) const fn is_refused(&self) -> bool {
+        matches!(self, Self::Answered(Admission { admitted: false, .. }))
+    }
+
     /// Number of patients that it asks for.
     pub(crate) const fn asked(&self) -> usize {
         match self {

@@ -1,6 +1,6 @@
 //! Whose data an export holds: the level of a request, resolved.
 //!
-//! A Group is resolved once, before the scan, by [`resolve_cohort`]; then [`Scope::admits`] decides resource by
+//! A Group is resolved once, before the scan, by [`resolve_cohort`], and a list of patients is checked; then [`Scope::admits`] decides resource by
 //! resource.
 
 mod decide;
@@ -10,9 +10,11 @@ mod group_sink;
 mod json_push;
 mod json_text;
 mod member;
+mod patient_search;
 mod patient_set;
 mod read_ahead;
 mod report;
+mod request;
 mod resolve;
 #[cfg(test)]
 mod resolve_tests;
@@ -25,6 +27,7 @@ pub use group_reader::GROUP_LIMIT_BYTES;
 pub(crate) use patient_set::Fingerprint;
 pub use patient_set::PatientSet;
 pub use report::CohortReport;
+pub(crate) use request::{ScopeOf, for_no_system};
 pub use resolve::{Cohort, resolve_cohort};
 pub(crate) use resolve::{list_again, resolve_cohort_into};
 
@@ -37,6 +40,6 @@ pub enum Scope {
     Everything,
     /// Every Patient and what refers to one: the Patient level.
     AnyPatient,
-    /// The patients of a Group and what refers to them: the Group level.
+    /// The patients of a Group, or those that the request names, and what refers to them.
     Cohort(Arc<Cohort>),
 }

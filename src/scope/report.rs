@@ -11,7 +11,8 @@ use serde::Serialize;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CohortReport {
-    /// Id of the Group that was asked for.
+    /// Id of the Group that was asked for; empty if patients were, and no Group.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub group: String,
     /// Ids of the Groups that were read: the one asked for and those nested in it, those that aren't actual included.
     pub groups_resolved: BTreeSet<String>,
@@ -44,6 +45,9 @@ pub struct CohortReport {
     /// Patients and Groups left out because it can't be told whether they are members at the transaction time: their
     /// `inactive` isn't a boolean, or their period isn't one of dates.
     pub unreadable_periods: u64,
+    /// How many patients the request names: only they are exported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patients_asked: Option<u64>,
     /// How many of the cohort's Patients the snapshot holds; known after the export.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patients_found: Option<u64>,

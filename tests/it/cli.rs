@@ -99,6 +99,21 @@ fn patients_of_the_sources_own_bases_come_out_at_the_patient_level() {
 }
 
 #[test]
+fn labels_and_patients_that_are_named_limit_an_export() {
+    let tags = vec![(Some(None), Some("test"))];
+    assert_as_naive(&["--tag", "|test"], &NaiveRequest { tags: tags.clone(), ..NaiveRequest::new(Level::System) });
+    let patients = Some(["ada", "bo"].map(str::to_owned).into());
+    let named = NaiveRequest { patients: patients.clone(), ..NaiveRequest::new(Level::Patient) };
+    assert_as_naive(&["--level", "patient", "--patient", "ada,Patient/bo"], &named);
+    let both = NaiveRequest { tags, patients, ..NaiveRequest::new(Level::Patient) };
+    assert_as_naive(&["--level", "patient", "--patient", "ada", "--patient", "bo", "--tag", "test,|test"], &both);
+    let folder = tempfile::tempdir().unwrap();
+    let ended = run(&small(), folder.path(), &["--level", "patient", "--patient", "ada,nobody"]);
+    ended.assert_exit(2);
+    assert!(ended.stderr.contains(r#"patient "Patient/nobody" isn't there"#), "{}", ended.stderr);
+}
+
+#[test]
 fn a_group_is_its_members_and_what_names_them() {
     // The Groups' periods lie where the day of the test doesn't matter.
     for group in ["nested", "only-ada", "inactive-members", "empty"] {

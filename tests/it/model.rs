@@ -9,9 +9,9 @@ use std::time::Duration;
 use fhir_export::ErrorKind;
 use fhir_export::destination::MemoryDestination;
 use fhir_export::destination::faulty::{Fault, FaultyDestination};
-use fhir_export::fhir::ResourceType;
+use fhir_export::fhir::{Labels, ResourceType, Token};
 use fhir_export::job::{Config, Exporter, JobHandle, JobReport, JobState, MemoryJobStore};
-use fhir_export::request::{ExportRequest, Level, Period, ResourceId, TimeBound, TypeSelection};
+use fhir_export::request::{ExportRequest, Level, PatientReference, Period, ResourceId, TimeBound, TypeSelection};
 use fhir_export::resource::reference::BaseUrls;
 use fhir_export::source::AfterTransactionTime;
 use fhir_export::writer::{Compression, Layout, PartSizing, Split};
@@ -38,9 +38,23 @@ struct Asked {
     types: Option<BTreeSet<String>>,
     since: Option<&'static str>,
     until: Option<&'static str>,
+    security: Vec<AskedLabel>,
+    tags: Vec<AskedLabel>,
+    patients: Option<BTreeSet<String>>,
     base_urls: Vec<String>,
     excludes_after_t: bool,
 }
+
+/// A label as a request writes it, and as the naive exporter takes it.
+type AskedLabel = (&'static str, naive::Label);
+
+const LABELS: [AskedLabel; 5] = [
+    ("s|R", (Some(Some("s")), Some("R"))),
+    ("s|", (Some(Some("s")), None)),
+    ("|R", (Some(None), Some("R"))),
+    ("R", (None, Some("R"))),
+    ("V", (None, Some("V"))),
+];
 
 #[derive(Clone, Copy, Debug)]
 struct Objects {
@@ -84,14 +98,19 @@ fn asked() -> impl Strategy<Value = Asked> {
     let names: Vec<&str> = vec!["Binary", "Condition", "Encounter", "Group", "Observation", "Patient", "Practitioner"];
     let types = subsequence(names, 1..5).prop_map(|names| names.into_iter().map(str::to_owned).collect());
     let bound = || option::weighted(0.3, select(&INSTANTS[..]));
-    (level, option::weighted(0.4, types), bound(), bound(), any::<bool>(), any::<bool>()).prop_map(
-        |(level, types, mut since, mut until, has_base, excludes_after_t)| {
+    let labels = || prop_oneof![3 => Just(Vec::new()), 1 => subsequence(LABELS.to_vec(), 1..3)];
+    let labels = (labels(), labels());
+    let patients = subsequence(vec!["p1", "p2", "p3", "p4"], 1..3);
+    let patients = option::weighted(0.3, patients.prop_map(|ids| ids.into_iter().map(str::to_owned).collect()));
+    (level, option::weighted(0.4, types), bound(), bound(), (labels, patients), any::<bool>(), any::<bool>()).prop_map(
+        |(level, types, mut since, mut until, ((security, tags), patients), has_base, excludes_after_t)| {
+            let patients = patients.filter(|_| level != naive::Level::System);
             // A period that ends before it begins is refused with the request.
             if since.and_then(naive::instant) > until.and_then(naive::instant) && until.is_some() {
                 std::mem::swap(&mut since, &mut until);
             }
             let base_urls = if has_base { vec![OWN_BASE.to_owned()] } else { Vec::new() };
-            Asked { level, types, since, until, base_urls, excludes_after_t }
+            Asked { level, types, since, until, security, tags, patients, base_urls, excludes_after_t }
         },
     )
 }
@@ -145,6 +164,9 @@ impl Case {
             types: self.asked.types.clone(),
             since: self.asked.since.map(str::to_owned),
             until: self.asked.until.map(str::to_owned),
+            security: self.asked.security.iter().map(|(_, label)| *label).collect(),
+            tags: self.asked.tags.iter().map(|(_, label)| *label).collect(),
+            patients: self.asked.patients.clone(),
             base_urls: self.asked.base_urls.clone(),
             line_limit: self.line_limit,
             transaction_time: TRANSACTION_TIME.to_owned(),
@@ -168,7 +190,14 @@ impl Case {
         };
         let bound = |text: Option<&str>| text.map(|text| TimeBound::parse(text).unwrap());
         let period = Period::new(bound(asked.since), bound(asked.until)).unwrap();
-        ExportRequest::new(level).with_types(types).with_period(period)
+        let tokens = |asked: &[AskedLabel]| asked.iter().map(|(token, _)| Token::parse(token).unwrap()).collect();
+        let labels = Labels { security: tokens(&asked.security), tags: tokens(&asked.tags) };
+        let request = ExportRequest::new(level).with_types(types).with_period(period).with_labels(labels);
+        let reference = |id: &String| PatientReference::new(&format!("Patient/{id}")).unwrap();
+        match &asked.patients {
+            Some(ids) => request.with_patients(ids.iter().map(reference).collect()),
+            None => request,
+        }
     }
 
     fn config(&self, machine: Machine) -> Config {
@@ -286,6 +315,7 @@ fn assert_refused(exported: &Exported, refusal: Refusal) {
         Refusal::UnknownGroup => matches!(kind, ErrorKind::NotFound | ErrorKind::CohortUnreadable),
         Refusal::GroupNotActual => kind == ErrorKind::InvalidRequest,
         Refusal::GroupTwice => kind == ErrorKind::CohortUnreadable,
+        Refusal::UnknownPatient => matches!(kind, ErrorKind::InvalidRequest | ErrorKind::CohortUnreadable),
     };
     assert!(right, "{refusal:?}: {error:?}");
     assert_eq!((*state, manifest), (JobState::Failed, &None));

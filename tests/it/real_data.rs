@@ -160,7 +160,7 @@ fn assert_refused(report: &JobReport, refusal: Refusal, asked: Asked<'_>) {
     let kind = report.error.as_ref().unwrap_or_else(|| panic!("{asked:?}: {refusal:?}")).kind();
     let expected = match refusal {
         Refusal::UnknownGroup => ErrorKind::NotFound,
-        Refusal::GroupNotActual => ErrorKind::InvalidRequest,
+        Refusal::GroupNotActual | Refusal::UnknownPatient => ErrorKind::InvalidRequest,
         Refusal::GroupTwice => ErrorKind::CohortUnreadable,
     };
     assert_eq!((report.state, kind), (JobState::Failed, expected), "{asked:?}");

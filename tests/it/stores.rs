@@ -17,7 +17,7 @@ use fhir_export::fhir::ResourceType;
 use fhir_export::import::sqlite::{SqliteTarget, Store};
 use fhir_export::import::{Loading, load};
 use fhir_export::job::{Config, Exporter, JobReport, JobState};
-use fhir_export::request::{ExportRequest, Level, Period, ResourceId, TimeBound, TypeSelection};
+use fhir_export::request::{ExportRequest, Level, PatientReference, Period, ResourceId, TimeBound, TypeSelection};
 use fhir_export::resource::reference::BaseUrls;
 use fhir_export::source::memory::{MemoryRange, MemorySource};
 use fhir_export::source::{AfterTransactionTime, Asked, Cursor, NdjsonSource, Source, SqliteSource, contract};
@@ -243,6 +243,33 @@ async fn synthetic_patients_come_out_of_every_source_alike() {
 
 fn patient(number: usize) -> String {
     format!(r#"{{"resourceType":"Patient","id":"p{number}"}}"#)
+}
+
+#[tokio::test]
+async fn patients_that_are_named_come_out_of_every_source_alike() {
+    let imported = Imported::new(&NdjsonSource::folder(repository("testdata/small"))).await;
+    let named = ["Patient/ada", "https://fhir.example.org/r4/Patient/bo"];
+    let naive = NaiveRequest {
+        patients: Some(["ada", "bo"].map(str::to_owned).into()),
+        base_urls: vec![BASE.to_owned()],
+        ..NaiveRequest::new(naive::Level::Patient)
+    };
+    let naive = naive::export(&imported.files, &naive).unwrap();
+    for (source, filters_itself, _) in imported.sources() {
+        let references = named.iter().map(|reference| PatientReference::new(reference).unwrap()).collect();
+        let request = ExportRequest::new(Level::Patient).with_patients(references);
+        let exported = export(Arc::clone(&source), request, config()).await.unwrap();
+        assert_eq!(exported.report.state, JobState::Completed);
+        let output = exported.output();
+        assert!(output == naive.output, "{}", source.name());
+        let read: u64 = exported.manifest().extension.ledger.iter().map(|row| row.read.resources).sum();
+        let written: u64 = exported.manifest().extension.ledger.iter().map(|row| row.written.resources).sum();
+        assert_eq!(read == written, filters_itself, "{}", source.name());
+        let unknown = [PatientReference::new("Patient/nobody").unwrap()].into();
+        let refused = export(source, ExportRequest::new(Level::Patient).with_patients(unknown), config()).await;
+        let error = refused.err().and_then(|report| report.error).unwrap();
+        assert_eq!(error.kind(), fhir_export::ErrorKind::InvalidRequest);
+    }
 }
 
 #[tokio::test]

@@ -102,6 +102,18 @@ pub(crate) struct RequestArgs {
     #[arg(long, value_name = "INSTANT")]
     pub(crate) until: Option<String>,
 
+    /// Only resources with this label in meta.security: system|code, system|, |code or code; of several, all
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) security: Vec<String>,
+
+    /// Only resources with this label in meta.tag; of several, all
+    #[arg(long = "tag", value_name = "TOKEN")]
+    pub(crate) tags: Vec<String>,
+
+    /// Only these patients and what belongs to them, at the levels patient and group: ids or references
+    #[arg(long = "patient", value_name = "A,B")]
+    pub(crate) patients: Vec<String>,
+
     /// Base URL of the source's own server: absolute references on it count as its own; can be given more than once
     #[arg(long = "base-url", value_name = "URL")]
     pub(crate) base_urls: Vec<String>,

@@ -99,6 +99,9 @@ fn request(faults: &mut Faults, args: &RunArgs) -> Option<ExportRequest> {
         types: &asked.types,
         since: asked.since.as_deref(),
         until: asked.until.as_deref(),
+        security: &asked.security,
+        tags: &asked.tags,
+        patients: &asked.patients,
     };
     match Draft::from_command_line(&line).finish() {
         Ok(accepted) => Some(accepted.request),

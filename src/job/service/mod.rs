@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 pub use builder::JobServiceBuilder;
 pub use file::ExportedFile;
-pub use order::{Order, Origin};
+pub use order::{Order, Origin, SkippedParameter};
 pub use places::{DataStore, NoOutputs, Outputs, OwnCredentials};
 pub use view::JobView;
 
@@ -32,7 +32,7 @@ use super::sweep::{SweepOptions, sweep};
 use crate::destination::Destination;
 use crate::error::{Error, ErrorKind, Result};
 use crate::request::{ExportRequest, JobId, Level};
-use crate::scope::resolve_cohort;
+use crate::scope::{PatientSet, ScopeOf};
 
 /// Starts and shows jobs of several data stores.
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ impl JobService {
     ///
     /// # Errors
     /// - [`ErrorKind::NotFound`]: there is no such data store, or it holds no such Group.
-    /// - [`ErrorKind::InvalidRequest`]: the request can only be empty, its output can't be opened, or the same token was
+    /// - [`ErrorKind::InvalidRequest`]: the request can only be empty, it names patients who aren't there, its output can't be opened, or the same token was
     ///   used for another request.
     /// - Any other if the source, the destination or the job store can't be used.
     ///
@@ -84,7 +84,7 @@ impl JobService {
         let data_store = self.known(datastore)?;
         let kept = Kept::of(&data_store.id, &request, order);
         let destination = self.destination(data_store, &kept)?;
-        self.look_for_group(data_store, &request).await?;
+        self.look_for_patients(data_store, &request).await?;
         let _one_at_a_time = match &kept.client_token {
             Some(_) => Some(self.0.starting.lock().await),
             None => None,
@@ -258,12 +258,16 @@ impl JobService {
         }
     }
 
-    /// A Group that isn't there is told at once, and not by a job that fails.
-    async fn look_for_group(&self, data_store: &DataStore, request: &ExportRequest) -> Result<()> {
-        let Level::Group { id } = request.level() else { return Ok(()) };
+    /// A Group or a patient that isn't there is told at once, and not by a job that fails.
+    async fn look_for_patients(&self, data_store: &DataStore, request: &ExportRequest) -> Result<()> {
+        if request.patients().is_none() && !matches!(request.level(), Level::Group { .. }) {
+            return Ok(());
+        }
         let snapshot = data_store.source.open().await?;
-        let transaction_time = snapshot.transaction_time();
-        resolve_cohort(snapshot.as_ref(), id.as_str(), &transaction_time, &data_store.base_urls).await.map(drop)
+        let (snapshot, base_urls) = (snapshot.as_ref(), &data_store.base_urls);
+        let transaction_time = &snapshot.transaction_time();
+        let asked = ScopeOf { request, snapshot, transaction_time, base_urls, is_new: true };
+        asked.resolve_into(PatientSet::new()?).await.map(drop)
     }
 
     fn exporter_for(&self, data_store: &DataStore, destination: Arc<dyn Destination>, kept: &Kept) -> Result<Exporter> {
@@ -274,6 +278,7 @@ impl JobService {
             base_urls: data_store.base_urls.clone(),
             // HealthLake's own exports tell of none (contract section 9.2).
             report_deletions: kept.origin == Origin::Profile,
+            skipped: kept.skipped.clone(),
             context: kept.to_context()?,
         }))
     }

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::super::store::JobRecord;
 use crate::error::{Error, ErrorKind, Result};
-use crate::request::{ClientToken, DatastoreId, ExportRequest, JobName, KmsKeyId, OutputDataConfig, RoleArn, S3Uri};
+use crate::request::{
+    ClientToken, DatastoreId, ExportRequest, Faults, JobName, KmsKeyId, OutputDataConfig, RoleArn, S3Uri,
+};
 
 /// How a job was asked for. Status and deletion behave by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,8 +31,29 @@ pub struct Order {
     pub client_token: Option<ClientToken>,
     /// Whether the answer to a poll keeps the job's own status apart (Bulk Data, `Prefer: separate-export-status`).
     pub separate_status: bool,
-    /// What was skipped of the request because the caller allowed it, a sentence each.
-    pub skipped: Vec<String>,
+    /// What was skipped of the request because the caller allowed it.
+    pub skipped: Vec<SkippedParameter>,
+}
+
+/// A parameter that was skipped because its caller allowed it. The job tells it in its error report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedParameter {
+    /// Its name; empty of those that are only counted.
+    pub parameter: String,
+    /// Why, in a sentence that names it.
+    pub why: String,
+}
+
+impl SkippedParameter {
+    /// What a request was read without.
+    #[must_use]
+    pub fn all_of(ignored: &Faults) -> Vec<Self> {
+        let each = ignored.iter().map(|fault| Self { parameter: fault.parameter().to_owned(), why: fault.to_string() });
+        let others = ignored.not_kept();
+        let counted =
+            (others > 0).then(|| Self { parameter: String::new(), why: format!("and {others} parameters more") });
+        each.chain(counted).collect()
+    }
 }
 
 /// The same as it is kept in the record of the job.
@@ -42,7 +65,7 @@ pub(super) struct Kept {
     pub(super) request_url: String,
     pub(super) client_token: Option<String>,
     pub(super) separate_status: bool,
-    pub(super) skipped: Vec<String>,
+    pub(super) skipped: Vec<SkippedParameter>,
     pub(super) job_name: Option<String>,
     pub(super) role_arn: Option<String>,
     pub(super) s3_uri: Option<String>,

@@ -3,7 +3,7 @@
 use super::super::manifest::Manifest;
 use super::super::state::JobState;
 use super::super::store::JobRecord;
-use super::order::{Kept, Origin};
+use super::order::{Kept, Origin, SkippedParameter};
 use crate::engine::Progress;
 use crate::error::Result;
 use crate::fhir::Instant;
@@ -37,8 +37,8 @@ pub struct JobView {
     pub request_url: String,
     /// Whether a poll's answer keeps the job's status apart.
     pub separate_status: bool,
-    /// What was skipped of the request, a sentence each.
-    pub skipped: Vec<String>,
+    /// What was skipped of the request.
+    pub skipped: Vec<SkippedParameter>,
     /// Why it failed, or what it came to lack.
     pub message: Option<String>,
     /// What it produced, once it has ended with something.

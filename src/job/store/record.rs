@@ -1,5 +1,7 @@
 //! The record of a job.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::super::config::{Config, OnCancel};
@@ -8,8 +10,8 @@ use super::super::state::JobState;
 use crate::clock;
 use crate::engine::OnBad;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fhir::{Instant, ResourceType};
-use crate::request::{DatastoreId, ExportRequest, JobId, Level, Period, TimeBound, TypeSelection};
+use crate::fhir::{Instant, Labels, ResourceType, Token};
+use crate::request::{DatastoreId, ExportRequest, JobId, Level, PatientReference, Period, TimeBound, TypeSelection};
 use crate::resource::Validation;
 use crate::resource::reference::BaseUrls;
 use crate::writer::{Compression, Layout, Naming, Split};
@@ -40,6 +42,15 @@ pub struct JobRecord {
     pub since: Option<String>,
     /// `_until` as it was written.
     pub until: Option<String>,
+    /// The labels of `_security`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub security: Vec<String>,
+    /// The labels of `_tag`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub tags: Vec<String>,
+    /// References to the patients that were asked for; `None`: whoever the level holds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub patients: Option<Vec<String>>,
     /// The source's name.
     pub source: String,
     /// The URL of the manifest, which stands for the destination.
@@ -174,6 +185,9 @@ impl JobRecord {
             types,
             since: request.period().since().map(|bound| bound.as_str().to_owned()),
             until: request.period().until().map(|bound| bound.as_str().to_owned()),
+            security: request.labels().security.iter().map(ToString::to_string).collect(),
+            tags: request.labels().tags.iter().map(ToString::to_string).collect(),
+            patients: request.patients().map(|patients| patients.iter().map(ToString::to_string).collect()),
             source,
             manifest_url,
             transaction_time: None,
@@ -234,7 +248,11 @@ impl JobRecord {
             Some(Err(error)) => Err(damaged("a time filter isn't an instant").caused_by(error)),
         };
         let period = Period::new(bound(&self.since)?, bound(&self.until)?)?;
-        Ok(ExportRequest::new(Level::parse(&self.level)?).with_types(types).with_period(period))
+        let request = ExportRequest::new(Level::parse(&self.level)?).with_types(types).with_period(period);
+        let request = request.with_labels(Labels { security: tokens(&self.security)?, tags: tokens(&self.tags)? });
+        let Some(patients) = &self.patients else { return Ok(request) };
+        let patients = patients.iter().map(|patient| PatientReference::new(patient)).collect::<Result<_, _>>();
+        Ok(request.with_patients(patients.map_err(|_| damaged("it asks for a patient who can't be one"))?))
     }
 
     /// The names of the job's objects.
@@ -251,6 +269,11 @@ impl JobRecord {
 
 pub(super) fn damaged(why: &str) -> Error {
     Error::new(ErrorKind::Store, format!("the record of the job is damaged: {why}"))
+}
+
+fn tokens(texts: &[String]) -> Result<BTreeSet<Token>> {
+    let tokens = texts.iter().map(|text| Token::parse(text)).collect::<Result<_, _>>();
+    tokens.map_err(|error| damaged("a label that it asks for is none").caused_by(error))
 }
 
 fn to_text<S: Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {

@@ -6,6 +6,7 @@
 
 mod blocks;
 mod grammar;
+mod labels;
 mod references;
 #[expect(unsafe_code, reason = "vector instructions")]
 mod simd;
@@ -17,6 +18,7 @@ mod walk;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+pub(super) use labels::bears;
 pub use references::References;
 use walk::{Found, Member, Paths, Walk};
 
@@ -214,6 +216,7 @@ fn facts(line: &str, found: Found, slow: bool) -> Result<Facts<'_>, Defect> {
             Member::NotText => LastUpdated::NotText,
             Member::Text(span) => LastUpdated::Text(span.text(line)),
         },
+        meta: if found.meta_at == 0 { "" } else { line.get(found.meta_at..).unwrap_or_default() },
         slow,
     })
 }

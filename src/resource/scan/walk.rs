@@ -74,6 +74,8 @@ pub(super) struct Found {
     pub(super) resource_type: Member,
     pub(super) id: Member,
     pub(super) last_updated: Member,
+    /// Where the value of `meta` begins; 0 if there is none.
+    pub(super) meta_at: usize,
 }
 
 /// Where the references of the line's type are to be found.
@@ -241,6 +243,7 @@ impl<'l, 'w> Walk<'l, 'w> {
         let opens_object = self.cursor.peek() == Some(b'{');
         if is_meta {
             self.found.last_updated = if opens_object { Member::Missing } else { Member::NotText };
+            self.found.meta_at = self.cursor.position();
         }
         if self.type_is_open {
             self.remember(name);

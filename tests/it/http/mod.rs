@@ -1,5 +1,7 @@
 //! The HTTP face, asked as clients ask it.
 
+mod arbitrary;
+mod parameters;
 mod sdk;
 mod served;
 

@@ -110,6 +110,10 @@ impl Served {
         Self { service, files, buckets, jobs, app }
     }
 
+    pub(crate) fn app(&self) -> Router {
+        self.app.clone()
+    }
+
     pub(crate) async fn ask(
         &self,
         method: &str,
@@ -121,7 +125,11 @@ impl Served {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response: Response<Body> = self.app.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
+        self.answer(request.body(body.into()).unwrap()).await
+    }
+
+    pub(crate) async fn answer(&self, request: Request<Body>) -> Answer {
+        let response: Response<Body> = self.app().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Answer { status: parts.status, headers: parts.headers, body }

@@ -236,7 +236,7 @@ fn row_number(place: &str) -> u64 {
 }
 
 fn counts_of(row: &LedgerEntry) -> Counts {
-    const REASONS: [&str; 6] = ["deleted", "type", "since", "until", "after-T", "scope"];
+    const REASONS: [&str; 7] = ["deleted", "type", "since", "until", "after-T", "scope", "filter"];
     let count = |entry: CountEntry| Count { resources: entry.resources, bytes: entry.bytes };
     assert_eq!((row.cut, row.superseded), Default::default(), "{row:?}");
     let reason = |name: &String| *REASONS.iter().find(|reason| *reason == name).unwrap_or_else(|| panic!("{name}"));

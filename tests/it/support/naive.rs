@@ -23,6 +23,9 @@ pub(crate) enum Level {
     Group(String),
 }
 
+/// A label that is asked for: its system, if that counts, and its code, if that does. A system of `Some(None)` is absent.
+pub(crate) type Label = (Option<Option<&'static str>>, Option<&'static str>);
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct NaiveRequest {
@@ -30,6 +33,12 @@ pub(crate) struct NaiveRequest {
     pub(crate) types: Option<BTreeSet<String>>,
     pub(crate) since: Option<String>,
     pub(crate) until: Option<String>,
+    /// Pairs of system and code that `meta.security` must hold, all of them; `None`: any.
+    pub(crate) security: Vec<Label>,
+    /// The same of `meta.tag`.
+    pub(crate) tags: Vec<Label>,
+    /// Ids of the only patients, of those whom the level holds.
+    pub(crate) patients: Option<BTreeSet<String>>,
     /// Bases of the source's own, such as `https://fhir.example.org/r4`.
     pub(crate) base_urls: Vec<String>,
     /// Longest line without its line feed, in bytes.
@@ -51,6 +60,9 @@ impl NaiveRequest {
             types: None,
             since: None,
             until: None,
+            security: Vec::new(),
+            tags: Vec::new(),
+            patients: None,
             base_urls: Vec::new(),
             line_limit: 64 << 20,
             transaction_time: "2025-01-01T00:00:00Z".to_owned(),
@@ -80,7 +92,7 @@ impl AddAssign<usize> for Count {
 pub(crate) struct Counts {
     pub(crate) read: Count,
     pub(crate) written: Count,
-    /// By reason: deleted, type, since, until, after-T, scope.
+    /// By reason: deleted, type, since, until, after-T, scope, filter.
     pub(crate) excluded: BTreeMap<&'static str, Count>,
     pub(crate) quarantined: Count,
     /// Written resources that name a Patient outside the cohort besides.
@@ -122,7 +134,7 @@ pub(crate) struct Export {
     pub(crate) quarantine: Vec<Quarantined>,
     /// Files that can't be decompressed to their end. What is before the fault isn't looked at.
     pub(crate) unreadable: Vec<String>,
-    /// At the Group level.
+    /// At the Group level, and of patients that were named.
     pub(crate) cohort: Option<Cohort>,
 }
 
@@ -131,6 +143,8 @@ pub(crate) struct Export {
 pub(crate) enum Refusal {
     UnknownGroup,
     GroupNotActual,
+    /// A patient that is named isn't there, or isn't a member of the Group.
+    UnknownPatient,
     /// A Group of the cohort stands twice in the source, so the cohort isn't known.
     GroupTwice,
 }
@@ -145,21 +159,43 @@ pub(crate) fn export(files: &Files, request: &NaiveRequest) -> Result<Export, Re
             None => export.unreadable.push(name.clone()),
         }
     }
-    if let Level::Group(id) = &request.level {
-        let resources: Vec<Value> = plain
-            .iter()
-            .flat_map(|(_, bytes)| lines(bytes))
-            // A Group of many members may be longer than any line that is written.
-            .filter_map(|line| parse(line.raw, line.text, usize::MAX).ok())
-            .collect();
-        export.cohort = Some(naive_cohort::resolve(&resources, id, request)?);
-    }
+    // A Group of many members may be longer than any line that is written.
+    let all = plain.iter().flat_map(|(_, bytes)| lines(bytes));
+    let resources = || all.filter_map(|line| parse(line.raw, line.text, usize::MAX).ok()).collect::<Vec<Value>>();
+    export.cohort = match (&request.level, &request.patients) {
+        (Level::System, _) | (Level::Patient, None) => None,
+        (Level::Group(id), None) => Some(naive_cohort::resolve(&resources(), id, request)?),
+        (Level::Group(id), Some(patients)) => {
+            let cohort = naive_cohort::resolve(&resources(), id, request)?;
+            Some(listed(patients, |id| cohort.patients.contains(id), cohort.missing.clone())?)
+        }
+        (Level::Patient, Some(patients)) => {
+            let resources = resources();
+            let is_there = |id: &str| {
+                let is_one = |resource: &&Value| type_of(resource) == Some("Patient") && resource["id"] == id;
+                resources.iter().filter(is_one).any(|resource| !(request.is_deleted)(resource))
+            };
+            Some(listed(patients, is_there, BTreeSet::new())?)
+        }
+    };
     for (name, bytes) in plain.iter().filter(|(name, _)| !request.unopened.contains(name)) {
         for line in lines(bytes) {
             export_line(name, &line, request, &mut export);
         }
     }
     Ok(export)
+}
+
+/// The patients that were named as a cohort of their own, without Groups.
+fn listed(
+    patients: &BTreeSet<String>,
+    is_known: impl Fn(&str) -> bool,
+    missing: BTreeSet<String>,
+) -> Result<Cohort, Refusal> {
+    if !patients.iter().all(|id| is_known(id)) {
+        return Err(Refusal::UnknownPatient);
+    }
+    Ok(Cohort { patients: patients.clone(), groups: BTreeSet::new(), missing })
 }
 
 fn export_line(source: &str, line: &Line<'_>, request: &NaiveRequest, export: &mut Export) {
@@ -220,10 +256,27 @@ fn decide(resource: &Value, name: &str, request: &NaiveRequest, cohort: Option<&
     if request.excludes_after_t && stamp.is_some_and(|stamp| stamp > at(&request.transaction_time)) {
         return Decision::Excluded("after-T");
     }
-    match in_scope(resource, name, request, cohort) {
-        Some(shared) => Decision::Written { shared },
-        None => Decision::Excluded("scope"),
+    let Some(shared) = in_scope(resource, name, request, cohort) else { return Decision::Excluded("scope") };
+    let meta = &resource["meta"];
+    if !bears(&meta["security"], &request.security) || !bears(&meta["tag"], &request.tags) {
+        return Decision::Excluded("filter");
     }
+    Decision::Written { shared }
+}
+
+/// Whether a list of codings has one for each label. A coding alone is a list of one.
+fn bears(codings: &Value, labels: &[Label]) -> bool {
+    let codings: Vec<&Value> = match codings {
+        Value::Array(items) => items.iter().collect(),
+        one => vec![one],
+    };
+    let is_borne = |(system, code): &Label| {
+        codings.iter().filter(|coding| coding.is_object()).any(|coding| {
+            system.is_none_or(|system| coding["system"].as_str() == system)
+                && code.is_none_or(|code| coding["code"].as_str() == Some(code))
+        })
+    };
+    labels.iter().all(is_borne)
 }
 
 /// Whether the resource is in scope, and if so whether it is shared with non-members.
@@ -232,10 +285,10 @@ fn in_scope(resource: &Value, name: &str, request: &NaiveRequest, cohort: Option
     let patients = || compartment_patients(resource, name, &request.base_urls);
     let yes = match (&request.level, cohort) {
         (Level::System, _) => true,
-        (Level::Patient, _) => name == "Patient" || !patients().is_empty(),
-        (Level::Group(_), Some(cohort)) if name == "Patient" => id.is_some_and(|id| cohort.patients.contains(id)),
-        (Level::Group(_), Some(cohort)) if name == "Group" => id.is_some_and(|id| cohort.groups.contains(id)),
-        (Level::Group(_), Some(cohort)) => {
+        (Level::Patient, None) => name == "Patient" || !patients().is_empty(),
+        (_, Some(cohort)) if name == "Patient" => id.is_some_and(|id| cohort.patients.contains(id)),
+        (_, Some(cohort)) if name == "Group" => id.is_some_and(|id| cohort.groups.contains(id)),
+        (_, Some(cohort)) => {
             let (members, others): (Vec<_>, Vec<_>) =
                 patients().into_iter().partition(|id| cohort.patients.contains(id));
             return (!members.is_empty()).then_some(!others.is_empty());

@@ -297,7 +297,7 @@ fn spelling() -> impl Strategy<Value = Spelling> {
 }
 
 fn meta() -> impl Strategy<Value = Option<&'static str>> {
-    const META: [&str; 16] = [
+    const META: [&str; 24] = [
         r#""meta":{"lastUpdated":"2024-01-01T00:00:00Z"}"#,
         r#""meta":{"versionId":"1","lastUpdated":"2024-01-01T01:00:00.000+01:00"}"#,
         r#""meta":{"lastUpdated":"2024-01-01T00:00:00.0000000001Z"}"#,
@@ -314,6 +314,14 @@ fn meta() -> impl Strategy<Value = Option<&'static str>> {
         r#""meta":{"lastUpdated":5}"#,
         r#""meta":[]"#,
         r#""meta":{"lastUpdated":"1999-01-01T00:00:00Z"},"meta":{}"#,
+        r#""meta":{"tag":[{"system":"s","code":"R"}],"lastUpdated":"2024-02-01T00:00:00Z"}"#,
+        r#""meta":{"security":[{"code":"x"},{"system":"s","code":"\u0052","display":"]}"}],"tag":[{"system":"s","code":"V"}]}"#,
+        r#""meta":{"tag":[{"system":"s","code":"V"},{"system":"s","code":"R"}],"security":[{"code":"R"}]}"#,
+        r#""meta":{"tag":[{"code":"R"}],"t\u0061g":[{"system":"s"}]}"#,
+        r#""meta":{"tag":[{"system":"s","code":"R"}]},"meta":{"tag":[]}"#,
+        r#""meta":{"tag":{"system":"s","code":"R"},"security":"R"}"#,
+        r#""meta":{"tag":[null,5,"R",["s|R"],{"system":5,"code":"R"}],"security":null}"#,
+        r#""meta":{"profile":["s|R"],"extension":[{"tag":[{"system":"s","code":"R"}]}]}"#,
     ];
     option::weighted(0.85, select(&META[..]))
 }

@@ -159,6 +159,7 @@ impl<'l, 's> Members<'l, 's> {
             (FrameKind::Resource, b"meta") => {
                 let opens_object = line.get(value_at) == Some(&b'{');
                 self.found.last_updated = if opens_object { Member::Missing } else { Member::NotText };
+                self.found.meta_at = value_at;
                 self.element(start, name, value_at, if opens_object { FrameKind::Meta } else { FrameKind::Element })
             }
             (FrameKind::Meta, b"lastUpdated") => {

@@ -43,6 +43,10 @@ fn names() -> impl Strategy<Value = String> {
         "identifier",
         "payee",
         "party",
+        "security",
+        "tag",
+        "system",
+        "code",
         "",
     ];
     prop_oneof![9 => prop::sample::select(wanted.to_vec()).prop_map(str::to_owned), 1 => "[a-zé\"\\\\\n\u{1}]{0,4}"]
@@ -89,12 +93,31 @@ fn near_references() -> impl Strategy<Value = Document> {
     ]
 }
 
+/// A `meta` with labels in it, or what stands in its place.
+fn metas() -> impl Strategy<Value = Document> {
+    let text = prop_oneof![3 => Just("R"), 3 => Just("s"), 1 => Just("é"), 1 => Just("\"")]
+        .prop_map(|text| Document::Text(text.to_owned()));
+    let part = (
+        prop::sample::select(vec!["system", "code", "code", "display"]),
+        prop_oneof![8 => text, 1 => scalars().prop_map(Document::Scalar)],
+    );
+    let coding = prop_oneof![
+        8 => prop::collection::vec(part, 0..4).prop_map(|parts| parts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()).prop_map(Document::Object),
+        1 => near_references(),
+    ];
+    let list = prop_oneof![8 => prop::collection::vec(coding.clone(), 0..4).prop_map(Document::Array), 1 => coding];
+    let member = (prop::sample::select(vec!["security", "tag", "tag", "lastUpdated", "profile"]), list);
+    let members = prop::collection::vec(member.prop_map(|(name, list)| (name.to_owned(), list)), 0..4);
+    prop_oneof![8 => members.prop_map(Document::Object), 1 => near_references()]
+}
+
 /// Objects that are resources as a rule, with few names, so that many come twice, and the type at any place.
 fn resources() -> impl Strategy<Value = Document> {
     let types = ["Patient", "Observation", "Group", "Claim", "Procedure", "Binary", "AuditEvent", "Appointment"];
     let wanted = ["subject", "performer", "patient", "link", "member", "agent", "payee", "meta", "id"];
     let name = prop_oneof![6 => prop::sample::select(wanted.to_vec()).prop_map(str::to_owned), 1 => names()];
-    let members = prop::collection::vec((name, near_references()), 0..8);
+    let meta = (Just("meta".to_owned()), metas());
+    let members = prop::collection::vec(prop_oneof![6 => (name, near_references()), 1 => meta], 0..8);
     (members, prop::sample::select(types.to_vec()), any::<prop::sample::Index>()).prop_map(|(mut members, name, at)| {
         let at = at.index(members.len() + 1);
         members.insert(at, ("resourceType".to_owned(), Document::Text(name.to_owned())));

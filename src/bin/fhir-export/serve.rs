@@ -79,7 +79,7 @@ impl ServePlan {
         let data_store = DataStore::new(self.datastore_id.clone(), source::from_uri(&self.source, &self.from)?);
         // One at a time: HealthLake's quota.
         let mut config = Config::default();
-        config.jobs_at_once = std::num::NonZero::new(1);
+        config.jobs_at_once_of_key = std::num::NonZero::new(1);
         JobService::builder()
             .data_store(data_store.base_urls(base_urls).files(files))
             .config(config)
@@ -111,9 +111,7 @@ async fn try_serve(plan: &ServePlan, screen: &Screen) -> fhir_export::Result<()>
     if recovered > 0 {
         screen.say(&format!("going on with {recovered} of the jobs that were interrupted"));
     }
-    let settings =
-        Settings { region: plan.to.region.clone().unwrap_or(Settings::default().region), ..Settings::default() };
-    let app = router(service.clone(), settings);
+    let app = router(service.clone(), Settings::default());
     print(&greeting(&base)).map_err(|error| Error::io("stdout can't be written to", error))?;
     let stop = async move {
         let signal = signals.next().await;

@@ -1,5 +1,8 @@
 //! The HTTP face, asked as clients ask it.
 
+mod expiry;
+mod load;
+mod queue;
 mod sdk;
 mod served;
 

@@ -51,6 +51,8 @@ use crate::job::JobService;
 pub struct Settings {
     /// The URL under which clients reach the router, without a slash at its end; `None`: `http` and the request's `Host`.
     pub public_url: Option<String>,
+    /// Whether the router is behind TLS, for URLs that are made of `Host`; `false` by default.
+    pub is_tls: bool,
     /// What clients are told to wait between two polls, in seconds.
     pub retry_after_seconds: u32,
     /// How many exports may be on their way to be started; 100 by default. One more is answered with 429.
@@ -68,6 +70,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             public_url: None,
+            is_tls: false,
             retry_after_seconds: 5,
             starts_at_once: 100,
             body_timeout: Duration::from_secs(30),

@@ -9,6 +9,8 @@ mod disk;
 mod kill;
 mod program;
 #[cfg(unix)]
+mod serve;
+#[cfg(unix)]
 mod signals;
 #[cfg(target_os = "linux")]
 mod slow_store;

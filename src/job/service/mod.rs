@@ -177,7 +177,12 @@ impl JobService {
         match self.0.running.hide(&view.id) {
             Some(control) => {
                 control.cancel_and(OnCancel::Discard);
-                Ok(())
+                // Whoever finds the job after a crash removes it.
+                let wish = CancelWish { on_cancel: Some(OnCancel::Discard) };
+                match self.0.jobs.ask_cancel(&view.id, wish).await {
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                    asked => asked,
+                }
             }
             None => self.remove(&view.id).await,
         }
@@ -235,6 +240,9 @@ impl JobService {
         let Some(kept) = Kept::of_record(record) else { return Ok(false) };
         let data_store = self.known(&kept.datastore_id)?;
         let destination = self.destination(data_store, &kept)?;
+        if kept.origin == Origin::Profile && self.was_deleted(&record.id).await? {
+            return self.remove(&record.id).await.map(|()| false);
+        }
         let exporter = self.exporter_for(data_store, destination, &kept)?;
         match exporter.resume(&record.id).await {
             Ok(handle) => {
@@ -245,6 +253,13 @@ impl JobService {
             Err(error) if error.kind() == ErrorKind::Fenced => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether its caller has deleted a job that nobody runs.
+    async fn was_deleted(&self, id: &JobId) -> Result<bool> {
+        let Some(claim) = self.0.jobs.claim(id).await? else { return Ok(false) };
+        let wish = self.0.jobs.heartbeat(&claim).await?;
+        Ok(wish.is_some_and(|wish| wish.on_cancel == Some(OnCancel::Discard)))
     }
 
     fn known(&self, datastore: &str) -> Result<&DataStore> {

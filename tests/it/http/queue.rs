@@ -177,6 +177,34 @@ fn after_a_restart_jobs_run_in_the_order_of_their_start() {
     });
 }
 
+#[test]
+fn a_job_that_was_deleted_does_not_come_back_with_a_restart() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let (before, jobs) = first.block_on(async {
+        let gate = Gate::new();
+        let served = Served::new(small_job::source_stalled_at("second", 0, &gate));
+        let jobs = [served.kick_off("/$export").await, served.kick_off("/$export").await];
+        gate.reached().await;
+        for job in &jobs {
+            assert_eq!(served.ask("DELETE", job, &[], Body::empty()).await.status, StatusCode::ACCEPTED);
+        }
+        (served, jobs)
+    });
+    drop(first);
+    runtime().block_on(async {
+        let served = Served::after(&before, small_job::source());
+        drop(before);
+        served.service.recover().await.unwrap();
+        served.service.idle().await;
+        for job in &jobs {
+            assert_eq!(served.get(job).await.status, StatusCode::NOT_FOUND);
+        }
+        assert!(served.service.list("store1").await.unwrap().is_empty());
+        assert!(served.files.keys().is_empty() && served.files.open_count() == 0);
+    });
+}
+
 #[tokio::test]
 async fn all_jobs_together_can_be_limited_too() {
     let gate = Gate::new();

@@ -23,6 +23,14 @@ impl Authority {
         self.0.pem()
     }
 
+    /// A certificate for a name or address, and its key, in PEM.
+    #[cfg(feature = "cli")]
+    pub(crate) fn certificate(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
     /// The server's end of TLS, with a certificate for a name or address.
     pub(crate) fn acceptor(&self, name: &str) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();

@@ -42,6 +42,8 @@ pub enum ErrorKind {
     OutOfSpace,
     /// A limit of the engine was passed, such as 256 types a job.
     LimitExceeded,
+    /// Too much is asked for at once: the same may be asked for again later.
+    Throttled,
     /// The job was cancelled.
     Cancelled,
     /// Another holder has taken the job over: nothing may be completed, aborted or deleted here.
@@ -73,6 +75,7 @@ impl ErrorKind {
             Self::Store => "object store failed",
             Self::OutOfSpace => "out of space",
             Self::LimitExceeded => "limit exceeded",
+            Self::Throttled => "too much at once",
             Self::Cancelled => "cancelled",
             Self::Fenced => "fenced",
             Self::Stalled => "stalled",
@@ -83,6 +86,31 @@ impl ErrorKind {
 }
 
 impl ErrorKind {
+    /// What is told of it to those who asked for a job and don't run the server: no place, no path, no secret.
+    #[must_use]
+    pub const fn public_text(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "the request can not be done",
+            Self::InvalidConfig => "the server is not set up for this export",
+            Self::NotFound => "something that the export needs is not there",
+            Self::AlreadyExists => "something is in the way of the output",
+            Self::PermissionDenied => "the source or the destination refuses access",
+            Self::CohortUnreadable => "the Group can not be read whole",
+            Self::Unreadable | Self::Source | Self::SnapshotLost => "the source failed",
+            Self::SourceChanged => "the source has changed since the export began",
+            Self::BadResource => "a resource could not be understood",
+            Self::Store => "the destination failed or refused",
+            Self::OutOfSpace => "the destination is full",
+            Self::LimitExceeded => "a limit of the server was passed",
+            Self::Throttled => "too much was asked for at once",
+            Self::Cancelled => "the export was cancelled",
+            Self::Fenced => "another server has taken the export over",
+            Self::Stalled => "nothing moved for too long",
+            Self::Unbalanced => "the books of the export do not balance",
+            Self::Internal => "the server failed",
+        }
+    }
+
     /// Whether a job that failed for this reason may be resumed: the same job can't fail for it again by its own nature.
     #[must_use]
     pub const fn may_be_resumed(self) -> bool {
@@ -103,6 +131,7 @@ impl ErrorKind {
             | Self::BadResource
             | Self::LimitExceeded
             | Self::SourceChanged
+            | Self::Throttled
             | Self::Cancelled
             | Self::Fenced
             | Self::Unbalanced => false,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -41,6 +41,10 @@ impl Destination for Dropping {
 
     fn url(&self, key: &ObjectKey) -> String {
         format!("null:///{key}")
+    }
+
+    async fn signed_url(&self, _: &ObjectKey, _: Duration) -> Result<Option<String>> {
+        Ok(None)
     }
 
     async fn begin(&self, key: &ObjectKey) -> Result<Box<dyn Upload>> {
@@ -166,6 +170,10 @@ impl Destination for Watched {
 
     fn url(&self, key: &ObjectKey) -> String {
         self.inner.url(key)
+    }
+
+    async fn signed_url(&self, key: &ObjectKey, lifetime: Duration) -> Result<Option<String>> {
+        self.inner.signed_url(key, lifetime).await
     }
 
     async fn begin(&self, key: &ObjectKey) -> Result<Box<dyn Upload>> {

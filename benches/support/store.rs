@@ -112,6 +112,10 @@ impl Destination for DroppingStore {
         format!("null:///{key}")
     }
 
+    async fn signed_url(&self, _: &ObjectKey, _: Duration) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     async fn begin(&self, key: &ObjectKey) -> Result<Box<dyn Upload>> {
         self.0.answer().await;
         let id = self.0.begun.fetch_add(1, Ordering::Relaxed).to_string();

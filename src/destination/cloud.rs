@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use object_store::signer::Signer;
 use object_store::{ClientOptions, RetryConfig};
 
 use super::Capabilities;
@@ -28,7 +29,10 @@ pub fn gcs_from_env(uri: &str) -> Result<MultipartDestination> {
         .with_client_options(client_options())
         .with_http_connector(WatchedConnector::default());
     let store = builder.build().map_err(|error| unusable(uri, error))?;
-    MultipartDestination::new(Arc::new(store), format!("gs://{bucket}"), prefix, Capabilities::default())
+    let store = Arc::new(store);
+    let signer = Arc::clone(&store) as Arc<dyn Signer>;
+    let destination = MultipartDestination::new(store, format!("gs://{bucket}"), prefix, Capabilities::default())?;
+    Ok(destination.with_signer(signer))
 }
 
 /// Opens `az://container/prefix` with the account and credentials of the usual `AZURE_…` environment variables.
@@ -46,7 +50,10 @@ pub fn azure_from_env(uri: &str) -> Result<MultipartDestination> {
         .with_client_options(client_options())
         .with_http_connector(WatchedConnector::default());
     let store = builder.build().map_err(|error| unusable(uri, error))?;
-    MultipartDestination::new(Arc::new(store), format!("az://{container}"), prefix, Capabilities::default())
+    let store = Arc::new(store);
+    let signer = Arc::clone(&store) as Arc<dyn Signer>;
+    let destination = MultipartDestination::new(store, format!("az://{container}"), prefix, Capabilities::default())?;
+    Ok(destination.with_signer(signer))
 }
 
 fn split<'a>(uri: &'a str, scheme: &str) -> Result<(&'a str, &'a str)> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -186,6 +187,10 @@ impl<D: Destination> Destination for FaultyDestination<D> {
 
     fn url(&self, key: &ObjectKey) -> String {
         self.destination.url(key)
+    }
+
+    async fn signed_url(&self, key: &ObjectKey, lifetime: Duration) -> Result<Option<String>> {
+        self.destination.signed_url(key, lifetime).await
     }
 
     async fn begin(&self, key: &ObjectKey) -> Result<Box<dyn Upload>> {

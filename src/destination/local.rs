@@ -16,6 +16,7 @@ mod staged;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -97,6 +98,10 @@ impl Destination for LocalDestination {
         let path = self.path(key);
         let path = percent_encode(path.as_os_str().as_encoded_bytes(), URL_PATH);
         format!("file://{path}")
+    }
+
+    async fn signed_url(&self, _: &ObjectKey, _: Duration) -> Result<Option<String>> {
+        Ok(None)
     }
 
     /// Begins a staged file.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -120,6 +121,10 @@ impl Destination for MemoryDestination {
 
     fn url(&self, key: &ObjectKey) -> String {
         format!("memory:///{key}")
+    }
+
+    async fn signed_url(&self, _: &ObjectKey, _: Duration) -> Result<Option<String>> {
+        Ok(None)
     }
 
     async fn begin(&self, key: &ObjectKey) -> Result<Box<dyn Upload>> {

@@ -35,6 +35,7 @@ pub mod s3;
 mod store_error;
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -69,6 +70,14 @@ pub trait Destination: fmt::Debug + Send + Sync {
 
     /// The URL of an object as a manifest gives it: `s3://bucket/prefix/…`, `file:///…`.
     fn url(&self, key: &ObjectKey) -> String;
+
+    /// A URL that reads an object for so long without any credentials; `None` if the store has none.
+    ///
+    /// # Errors
+    /// When the URL can't be signed, as when there are no credentials.
+    async fn signed_url(&self, _key: &ObjectKey, _lifetime: Duration) -> Result<Option<String>> {
+        Ok(None)
+    }
 
     /// Begins a multipart upload. The object isn't visible before [`Upload::complete`].
     ///

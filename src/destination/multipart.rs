@@ -11,6 +11,7 @@ use futures::TryStreamExt;
 use futures::stream::{BoxStream, StreamExt};
 use object_store::multipart::{MultipartStore, PartId as StorePartId};
 use object_store::path::Path;
+use object_store::signer::{Method, Signer};
 use object_store::{MultipartId, ObjectStore, ObjectStoreExt, PutPayload};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
@@ -38,6 +39,7 @@ struct Shared {
     objects: Arc<dyn ObjectStore>,
     uploads: Arc<dyn MultipartStore>,
     listing: Option<Box<dyn UploadListing>>,
+    signer: Option<Arc<dyn Signer>>,
     /// Of the bucket, without the prefix: `s3://bucket`.
     url: String,
     /// Empty, or with `/` at its end.
@@ -77,8 +79,15 @@ impl MultipartDestination {
         S: ObjectStore + MultipartStore,
     {
         let uploads: Arc<dyn MultipartStore> = Arc::<S>::clone(&store);
-        let shared =
-            Shared { objects: store, uploads, listing: None, url: url.into(), prefix: String::new(), capabilities };
+        let shared = Shared {
+            objects: store,
+            uploads,
+            listing: None,
+            signer: None,
+            url: url.into(),
+            prefix: String::new(),
+            capabilities,
+        };
         Self { shared: Arc::new(shared) }.with_prefix(prefix)
     }
 
@@ -98,6 +107,15 @@ impl MultipartDestination {
             shared.prefix = format!("{key}/");
         }
         Ok(self)
+    }
+
+    /// Adds what signs URLs of objects.
+    #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+    pub(super) fn with_signer(mut self, signer: Arc<dyn Signer>) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.signer = Some(signer);
+        }
+        self
     }
 
     /// Adds what object_store lacks.
@@ -156,6 +174,13 @@ impl Destination for MultipartDestination {
 
     fn url(&self, key: &ObjectKey) -> String {
         self.shared.url(key)
+    }
+
+    async fn signed_url(&self, key: &ObjectKey, lifetime: Duration) -> Result<Option<String>> {
+        let Some(signer) = &self.shared.signer else { return Ok(None) };
+        let signed = signer.signed_url(Method::GET, &self.shared.path(key)?, lifetime).await;
+        let signed = signed.map_err(|error| store_error("the object's URL can't be signed", self.url(key), error))?;
+        Ok(Some(signed.to_string()))
     }
 
     async fn begin(&self, key: &ObjectKey) -> Result<Box<dyn Upload>> {

@@ -139,6 +139,11 @@ impl<D: Destination + ?Sized + 'static> Destination for Retrying<D> {
         self.destination.url(key)
     }
 
+    async fn signed_url(&self, key: &ObjectKey, lifetime: Duration) -> Result<Option<String>> {
+        let deadline = self.shared.policy.deadline(0);
+        self.shared.repeat("signing a URL", deadline, || self.destination.signed_url(key, lifetime)).await
+    }
+
     /// Begins an upload; one whose beginning had no answer may stay open beside it, and
     /// [`open_uploads`](Destination::open_uploads) finds it.
     async fn begin(&self, key: &ObjectKey) -> Result<Box<dyn Upload>> {

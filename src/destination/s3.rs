@@ -19,6 +19,7 @@ use std::sync::Arc;
 use object_store::RetryConfig;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredentialProvider, Checksum};
 use object_store::client::HttpConnector;
+use object_store::signer::Signer;
 use object_store::{Certificate, ClientConfigKey, ClientOptions, HeaderValue};
 
 pub use uri::S3Uri;
@@ -267,8 +268,9 @@ impl S3Options {
             url: format!("s3://{}", self.uri.bucket()),
         };
         let capabilities = Capabilities { checks_parts: self.checksum != PartChecksum::Off, ..Capabilities::default() };
+        let signer = Arc::clone(&store) as Arc<dyn Signer>;
         let destination = MultipartDestination::new(store, listing.url.clone(), self.uri.prefix(), capabilities)?;
-        Ok(destination.with_listing(listing))
+        Ok(destination.with_listing(listing).with_signer(signer))
     }
 
     /// The URL that keys of the bucket are appended to.

@@ -11,7 +11,8 @@ pub(super) fn requested(settings: &Settings, headers: &HeaderMap, uri: &Uri) -> 
         Some(public) => format!("{public}{path}"),
         None => {
             let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-            format!("http://{}{path}", host.or_else(|| uri.host()).unwrap_or("localhost"))
+            let scheme = if settings.is_tls { "https" } else { "http" };
+            format!("{scheme}://{}{path}", host.or_else(|| uri.host()).unwrap_or("localhost"))
         }
     }
 }

@@ -12,6 +12,7 @@
 //! | `GET …/metadata` | the CapabilityStatement |
 //! | `POST /` with `X-Amz-Target` | the SDK's operations |
 //! | `GET /healthz`, `GET /readyz` | whether the process lives, and whether its job store answers |
+//! | `GET /metrics` | the numbers of [`metrics`](crate::metrics), if the host gives a [`MetricsText`] |
 //!
 //! Every refusal is an `OperationOutcome` that tells all faults of the request at once. Who may ask for what isn't
 //! decided here: without authentication a server listens on loopback only.
@@ -19,10 +20,12 @@
 //! Sources: HealthLake contract sections 1 to 6 and 10; Bulk Data Access IG 1.0.1, 2.0.0 and 3.0.0.
 
 mod address;
+mod admission;
 mod capability;
 mod date;
 mod files;
 mod kick_off;
+mod metrics;
 mod outcome;
 mod preferences;
 mod properties;
@@ -30,6 +33,7 @@ mod sdk;
 mod status;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
@@ -37,7 +41,9 @@ use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
+use tokio::sync::Semaphore;
 
+pub use self::metrics::MetricsText;
 use crate::job::JobService;
 
 /// What a router answers with.
@@ -45,24 +51,31 @@ use crate::job::JobService;
 pub struct Settings {
     /// The URL under which clients reach the router, without a slash at its end; `None`: `http` and the request's `Host`.
     pub public_url: Option<String>,
-    /// The Region in the SDK's answers and ARNs.
-    pub region: String,
-    /// The account in ARNs, 12 digits.
-    pub account: String,
-    /// How long files of an export are said to be kept, in seconds; 48 hours by default (HealthLake contract, section 1.1).
-    pub files_lifetime_seconds: i64,
+    /// Whether the router is behind TLS, for URLs that are made of `Host`; `false` by default.
+    pub is_tls: bool,
     /// What clients are told to wait between two polls, in seconds.
     pub retry_after_seconds: u32,
+    /// How many exports may be on their way to be started; 100 by default. One more is answered with 429.
+    pub starts_at_once: usize,
+    /// How long the body of a request may take to come; 30 s by default.
+    pub body_timeout: Duration,
+    /// How long a file can be read by its signed URL, where the store of the files signs; each look at the manifest gives
+    /// new ones. `None`, the default: files are always read through the router.
+    pub signed_urls: Option<Duration>,
+    /// What `/metrics` shows; nothing by default.
+    pub metrics: Option<MetricsText>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             public_url: None,
-            region: "us-east-1".to_owned(),
-            account: "000000000000".to_owned(),
-            files_lifetime_seconds: 48 * 60 * 60,
+            is_tls: false,
             retry_after_seconds: 5,
+            starts_at_once: 100,
+            body_timeout: Duration::from_secs(30),
+            signed_urls: None,
+            metrics: None,
         }
     }
 }
@@ -72,11 +85,13 @@ impl Default for Settings {
 struct Api {
     service: JobService,
     settings: Arc<Settings>,
+    starts: Arc<Semaphore>,
 }
 
 /// The router of a service, to be mounted wherever the host likes.
 pub fn router(service: JobService, settings: Settings) -> Router {
-    let api = Api { service, settings: Arc::new(settings) };
+    let starts = Arc::new(Semaphore::new(settings.starts_at_once.min(Semaphore::MAX_PERMITS)));
+    let api = Api { service, settings: Arc::new(settings), starts };
     let start = any(kick_off::handle);
     // Some clients escape the dollar sign.
     let store = ["$export", "%24export"].into_iter().fold(Router::new(), |store, operation| {
@@ -96,8 +111,10 @@ pub fn router(service: JobService, settings: Settings) -> Router {
         .route("/", post(sdk::handle))
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
+        .route("/metrics", get(metrics::text))
         .fallback(outcome::no_such_interaction)
         .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(api.clone(), admission::admit))
         .layer(middleware::from_fn(outcome::in_words))
         .with_state(api)
 }

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use crate::error::{Error, ErrorKind};
 use crate::request::{Fault, FaultKind, Refusal};
 
+/// How long who asks too much is told to wait.
+const THROTTLED_SECONDS: u32 = 30;
+
 /// A request that isn't done, and why.
 #[derive(Debug)]
 pub(super) struct Refused {
@@ -30,6 +33,16 @@ impl Refused {
 
     pub(super) fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", what)
+    }
+
+    /// Too much at once (contract section 10, row 25).
+    pub(super) fn throttled(why: &str) -> Self {
+        let refused = Self::new(StatusCode::TOO_MANY_REQUESTS, "throttled", why);
+        Self { retry_after_seconds: Some(THROTTLED_SECONDS), ..refused }
+    }
+
+    pub(super) const fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// What its first issue says.
@@ -94,6 +107,7 @@ impl From<Error> for Refused {
             ErrorKind::InvalidRequest => (StatusCode::BAD_REQUEST, "invalid"),
             ErrorKind::NotFound => (StatusCode::NOT_FOUND, "not-found"),
             ErrorKind::LimitExceeded => (StatusCode::BAD_REQUEST, "too-costly"),
+            ErrorKind::Throttled => return Self::throttled(error.message()),
             ErrorKind::CohortUnreadable => (StatusCode::INTERNAL_SERVER_ERROR, "exception"),
             _ => {
                 tracing::error!(error = format!("{error:#}"), "a request failed");

@@ -7,10 +7,11 @@ use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::outcome::Refused;
 use super::properties::{self, Wire};
 use super::{Api, address, kick_off};
 use crate::error::{Error, ErrorKind};
-use crate::job::{JobState, JobView, Order, Origin};
+use crate::job::{DataStore, JobState, JobView, Order, Origin, QueueKey};
 use crate::request::{Accepted, ClientToken, Draft, Fault, Handling, JobId, Level, Refusal};
 
 /// Most jobs of one list, and as many as there are if nothing is said (contract section 2.1).
@@ -34,6 +35,15 @@ impl Exception {
     }
 }
 
+/// A refusal that the router gives before an operation is looked at.
+pub(super) fn refuse(refused: &Refused) -> Response {
+    let name = match refused.status() {
+        StatusCode::TOO_MANY_REQUESTS => "ThrottlingException",
+        _ => "ValidationException",
+    };
+    Exception { name, message: refused.diagnostics().to_owned() }.into_response()
+}
+
 impl From<Refusal> for Exception {
     fn from(refusal: Refusal) -> Self {
         Self::validation(refusal.to_string())
@@ -51,6 +61,7 @@ impl From<Error> for Exception {
         match error.kind() {
             ErrorKind::InvalidRequest | ErrorKind::LimitExceeded => Self::validation(error.message()),
             ErrorKind::NotFound => Self::not_found(error.message()),
+            ErrorKind::Throttled => Self { name: "ThrottlingException", message: error.message().to_owned() },
             _ => {
                 tracing::error!(error = format!("{error:#}"), "a request failed");
                 Self { name: "InternalServerException", message: "the server failed; its log says why".to_owned() }
@@ -269,7 +280,8 @@ fn datastores(api: &Api, requested: &str) -> Value {
 }
 
 fn datastore_properties(api: &Api, id: &str, requested: &str) -> Value {
-    let (region, account) = (&api.settings.region, &api.settings.account);
+    let owner = api.service.data_store(id).map(DataStore::belongs_to).cloned().unwrap_or_default();
+    let QueueKey { account, region } = owner;
     json!({
         "DatastoreId": id,
         "DatastoreArn": format!("arn:aws:healthlake:{region}:{account}:datastore/fhir/{id}"),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::outcome::{Refused, issue, outcome};
 use super::properties::{self, Wire};
 use super::{Api, address, date, files};
-use crate::job::{JobState, JobView, Manifest, Origin};
+use crate::job::{JobState, JobView, Manifest, Origin, OutputFile};
 use crate::request::JobId;
 
 /// Says how a poll's answer keeps the job's own status apart (Bulk Data Access IG 3.0.0).
@@ -26,7 +26,7 @@ pub(super) async fn describe(
 ) -> Result<Response, Refused> {
     let view = find(&api, &datastore, &job).await?;
     let requested = address::requested(&api.settings, &headers, &uri);
-    Ok(answer(&api, &view, address::base(&requested)))
+    answer(&api, &view, address::base(&requested)).await
 }
 
 /// The job of an id in a data store.
@@ -36,9 +36,9 @@ pub(super) async fn find(api: &Api, datastore: &str, job: &str) -> Result<JobVie
     api.service.describe(datastore, &id).await?.ok_or_else(unknown)
 }
 
-fn answer(api: &Api, view: &JobView, base: &str) -> Response {
+async fn answer(api: &Api, view: &JobView, base: &str) -> Result<Response, Refused> {
     if !view.state.is_terminal() {
-        return running(api, view);
+        return Ok(running(api, view));
     }
     let own_status = match (view.origin, view.state) {
         (Origin::Profile, JobState::Failed | JobState::CancelFailed) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -46,7 +46,7 @@ fn answer(api: &Api, view: &JobView, base: &str) -> Response {
     };
     let status = if view.separate_status { StatusCode::OK } else { own_status };
     let mut response = if own_status == StatusCode::OK {
-        (status, Json(body(view, base))).into_response()
+        (status, Json(body(api, view, base).await?)).into_response()
     } else {
         failed(view, status)
     };
@@ -54,13 +54,16 @@ fn answer(api: &Api, view: &JobView, base: &str) -> Response {
     if view.separate_status {
         set.insert(EXPORT_STATUS, HeaderValue::from(own_status.as_u16()));
     }
-    if let Some(ended) = view.ended.as_ref().filter(|_| view.origin == Origin::Profile) {
-        let expires = date::in_headers(ended.unix_seconds().saturating_add(api.settings.files_lifetime_seconds));
-        if let Ok(expires) = HeaderValue::try_from(expires) {
-            set.insert(header::EXPIRES, expires);
-        }
+    if let Some(expires) = api.service.readable_until(view, api.settings.signed_urls)
+        && let Ok(expires) = HeaderValue::try_from(date::in_headers(expires.unix_seconds()))
+    {
+        set.insert(header::EXPIRES, expires);
     }
-    response
+    if api.settings.signed_urls.is_some() {
+        // URLs with signatures in them, which end before the files do: each look gives new ones.
+        set.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    Ok(response)
 }
 
 fn running(api: &Api, view: &JobView) -> Response {
@@ -80,7 +83,8 @@ fn running(api: &Api, view: &JobView) -> Response {
 }
 
 fn failed(view: &JobView, status: StatusCode) -> Response {
-    let diagnostics = format!("the export ended {}; the server's log says why", view.state);
+    let why = view.message.as_deref().unwrap_or("the server's log says why");
+    let diagnostics = format!("the export ended {}: {why}", view.state);
     let mut response = (status, Json(outcome(&[issue("exception", &diagnostics, None)]))).into_response();
     let fhir = HeaderValue::from_static("application/fhir+json");
     response.headers_mut().insert(header::CONTENT_TYPE, fhir);
@@ -96,7 +100,7 @@ struct Described {
     manifest: Option<Manifest>,
 }
 
-fn body(view: &JobView, base: &str) -> Described {
+async fn body(api: &Api, view: &JobView, base: &str) -> Result<Described, Refused> {
     let mut manifest = view.manifest.clone();
     if let Some(manifest) = &mut manifest {
         // Where the source lies is the server's own business.
@@ -107,12 +111,22 @@ fn body(view: &JobView, base: &str) -> Described {
             Origin::Profile => {
                 manifest.request.clone_from(&view.request_url);
                 let lists = [&mut manifest.output, &mut manifest.error, &mut manifest.deleted];
-                lists.into_iter().flatten().for_each(|file| files::point_here(file, base, view.id.as_str()));
+                for file in lists.into_iter().flatten() {
+                    match signed(api, view, file).await? {
+                        Some(url) => file.url = url,
+                        None => files::point_here(file, base, view.id.as_str()),
+                    }
+                }
             }
             Origin::HealthLake | Origin::Sdk => manifest.request = echo(&view.request_url, &manifest.request),
         }
     }
-    Described { properties: properties::of(view, Wire::Rest), manifest }
+    Ok(Described { properties: properties::of(view, Wire::Rest), manifest })
+}
+
+async fn signed(api: &Api, view: &JobView, file: &OutputFile) -> Result<Option<String>, Refused> {
+    let Some(lifetime) = api.settings.signed_urls else { return Ok(None) };
+    Ok(api.service.signed_url(view, file, lifetime).await?)
 }
 
 /// The request as HealthLake echoes it: the URL that was asked, with the normalised query (contract section 1.2).

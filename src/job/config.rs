@@ -83,6 +83,8 @@ pub struct Config {
     pub closing_timeout: Duration,
     /// Jobs of the exporter that run at a time; others wait in QUEUED. Any number by default.
     pub jobs_at_once: Option<NonZeroUsize>,
+    /// Those of them that run at a time under one [`QueueKey`](super::QueueKey). Any number by default.
+    pub jobs_at_once_of_key: Option<NonZeroUsize>,
     /// How long a job may go without a block read or a byte durable before it fails; 10 min by default, `None`: for ever.
     pub stall_timeout: Option<Duration>,
     /// How often a job may be resumed without anything becoming durable before it is given up; 5 by default.
@@ -132,6 +134,7 @@ impl Default for Config {
             seal_timeout: Duration::from_secs(30),
             closing_timeout: Duration::from_secs(30),
             jobs_at_once: None,
+            jobs_at_once_of_key: None,
             stall_timeout: Some(Duration::from_secs(600)),
             fruitless_attempts: 5,
             allow_time_bounded: false,

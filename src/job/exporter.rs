@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -14,6 +13,7 @@ use super::run::{self, ResumeOptions};
 use super::service::SkippedParameter;
 use super::state::JobState;
 use super::store::{JobRecord, JobStore};
+use super::turns::{QueueKey, Turns};
 use crate::cpu::CpuPool;
 use crate::destination::Destination;
 use crate::error::{Error, ErrorKind, Result};
@@ -52,7 +52,8 @@ pub struct Exporter {
     config: Arc<Config>,
     cpu: CpuPool,
     jobs: TaskTracker,
-    turns: Arc<Semaphore>,
+    turns: Turns,
+    queue_key: QueueKey,
     store: Option<Arc<dyn JobStore>>,
     skipped: Vec<SkippedParameter>,
     context: serde_json::Value,
@@ -73,6 +74,8 @@ pub struct JobPlaces {
     pub report_deletions: bool,
     /// What was skipped of the request, for the error report.
     pub skipped: Vec<SkippedParameter>,
+    /// What the job waits in line under.
+    pub queue_key: QueueKey,
     /// What is kept in the record of the job.
     pub context: serde_json::Value,
 }
@@ -132,9 +135,8 @@ impl ExporterBuilder {
             source,
             destination: self.destination,
             cpu: CpuPool::new(self.config.threads)?,
-            turns: Arc::new(Semaphore::new(
-                self.config.jobs_at_once.map_or(Semaphore::MAX_PERMITS, |most| most.get().min(Semaphore::MAX_PERMITS)),
-            )),
+            turns: Turns::new(self.config.jobs_at_once, self.config.jobs_at_once_of_key),
+            queue_key: QueueKey::default(),
             config: Arc::new(self.config),
             jobs: TaskTracker::new(),
             store: self.store,
@@ -153,10 +155,11 @@ impl Exporter {
     /// The same exporter elsewhere: it has the settings, the CPU pool, the turns and the job store in common.
     #[must_use]
     pub fn at(&self, places: JobPlaces) -> Self {
-        let JobPlaces { source, destination, datastore_id, base_urls, report_deletions, skipped, context } = places;
-        let datastore_id = Some(datastore_id);
+        let JobPlaces { source, destination, datastore_id, base_urls, report_deletions, skipped, queue_key, context } =
+            places;
+        let (destination, datastore_id) = (Some(destination), Some(datastore_id));
         let config = Config { datastore_id, base_urls, report_deletions, ..Config::clone(&self.config) };
-        Self { source, destination: Some(destination), config: Arc::new(config), skipped, context, ..self.clone() }
+        Self { source, destination, config: Arc::new(config), skipped, queue_key, context, ..self.clone() }
     }
 
     /// Starts a job to the exporter's own destination once it is kept in the job store, if there is one.
@@ -226,7 +229,7 @@ impl Exporter {
             outside_level,
             skipped: self.skipped.clone(),
             shared: Arc::clone(shared),
-            turns: Arc::clone(&self.turns),
+            turn: None,
             submitted,
             store: self.store.clone(),
             context: self.context.clone(),
@@ -235,7 +238,14 @@ impl Exporter {
         })
     }
 
-    fn spawn(&self, job: run::Job, shared: Arc<Shared>) -> JobHandle {
+    /// Number of jobs that wait under a key.
+    pub(super) fn waiting(&self, key: &QueueKey) -> usize {
+        self.turns.waiting(key)
+    }
+
+    fn spawn(&self, mut job: run::Job, shared: Arc<Shared>) -> JobHandle {
+        // Here, because tasks begin in any order.
+        job.turn = Some(self.turns.stand_in_line(&self.queue_key));
         let span = tracing::info_span!("job", job = %shared.id, level = job.request.level().name());
         let task = self.jobs.spawn(job.run().instrument(span));
         JobHandle::new(shared, task)
@@ -295,7 +305,7 @@ impl Exporter {
         if gives_up {
             return Err(give_up(&recorder, config.fruitless_attempts).await);
         }
-        recorder.change(|record| record.error = None).await?;
+        recorder.change(|record| (record.error, record.public_error) = (None, None)).await?;
         recorder.clear_cancel().await?;
         // Only this job sets it, once.
         drop(job.recorder.set(Arc::new(recorder)));
@@ -351,6 +361,7 @@ async fn give_up(recorder: &Recorder, attempts: u32) -> Error {
         record.state = JobState::Failed;
         record.resumable = false;
         record.error = Some(text);
+        record.public_error = Some(error.kind().public_text().to_owned());
     });
     match recorded.await {
         Ok(()) => error,

@@ -4,6 +4,7 @@
 //! process that was stopped for longer than its lease must find out by itself, before it goes on with what it was about.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -55,6 +56,10 @@ impl Destination for Leased {
 
     fn url(&self, key: &ObjectKey) -> String {
         self.destination.url(key)
+    }
+
+    async fn signed_url(&self, key: &ObjectKey, lifetime: Duration) -> Result<Option<String>> {
+        self.destination.signed_url(key, lifetime).await
     }
 
     async fn begin(&self, key: &ObjectKey) -> Result<Box<dyn Upload>> {
@@ -126,7 +131,7 @@ mod tests {
 
     #[tokio::test]
     async fn behind_its_lease_a_job_touches_nothing() {
-        let lease = Lease::lasting(std::time::Duration::from_secs(3600));
+        let lease = Lease::lasting(Duration::from_secs(3600));
         let memory = MemoryDestination::new();
         let leased = Leased::new(Arc::new(memory.clone()), lease.clone());
         let key = ObjectKey::new("a/b").unwrap();

@@ -43,6 +43,7 @@ pub mod store;
 mod summary;
 mod sweep;
 mod tidy;
+mod turns;
 mod verify;
 mod watchdog;
 
@@ -60,6 +61,7 @@ pub use store::PostgresJobStore;
 pub use store::SqliteJobStore;
 pub use store::{CancelWish, JobRecord, JobStore, MemoryJobStore};
 pub use sweep::{SweepOptions, Swept, sweep};
+pub use turns::QueueKey;
 pub use verify::{Duplicates, ObjectCheck, Problem, SeenAgain, VerifyOptions, VerifyReport, verify};
 
 // What the settings and reports of a job are made of, for those who see no more of the crate than jobs and requests.

@@ -4,8 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
 use super::config::Config;
 use super::handle::Shared;
 use super::leased::Leased;
@@ -16,6 +14,7 @@ use super::resume::Progressed;
 use super::service::SkippedParameter;
 use super::state::JobState;
 use super::store::{JobRecord, JobStore};
+use super::turns::Turn;
 use super::watchdog;
 use crate::budget::Budget;
 use crate::cpu::CpuPool;
@@ -49,8 +48,8 @@ pub(super) struct Job {
     /// What was skipped of the request because its caller allowed it.
     pub(super) skipped: Vec<SkippedParameter>,
     pub(super) shared: Arc<Shared>,
-    /// Whose turn it is to run.
-    pub(super) turns: Arc<Semaphore>,
+    /// Its turn to run, or its place in line, which it has until its end is recorded.
+    pub(super) turn: Option<Turn>,
     pub(super) submitted: Instant,
     /// Where the job is kept; `None`: nowhere.
     pub(super) store: Option<Arc<dyn JobStore>>,
@@ -136,7 +135,9 @@ impl Job {
     }
 
     async fn try_run(&self) -> Result<JobReport> {
-        let Some(_turn) = self.wait_for_turn().await? else { return Ok(self.cancelled_before_reading()) };
+        if !self.wait_for_turn().await? {
+            return Ok(self.cancelled_before_reading());
+        }
         self.shared.become_state(JobState::InProgress);
         let naming = self.naming();
         let opened = match self.shared.halt.run_until_cancelled(self.open(&naming)).await {
@@ -156,17 +157,19 @@ impl Job {
         self.conclude(opened, fanned_out, ran, objects, &naming).await
     }
 
-    /// Waits until the job may run; `None` if it is cancelled before.
-    async fn wait_for_turn(&self) -> Result<Option<tokio::sync::SemaphorePermit<'_>>> {
-        if let Ok(turn) = self.turns.try_acquire() {
-            return Ok(Some(turn));
-        }
+    /// Waits until the job may run; `false` if it is cancelled before.
+    async fn wait_for_turn(&self) -> Result<bool> {
+        let Some(turn) = self.turn.as_ref().filter(|turn| !turn.has_come()) else { return Ok(true) };
         if self.shared.become_state(JobState::Queued) {
             self.record_state(JobState::Queued).await?;
         }
-        match self.shared.halt.run_until_cancelled(self.turns.acquire()).await {
-            Some(turn) => Ok(turn.ok()),
-            None => self.shared.take_early_fault().map_or(Ok(None), Err),
+        match self.shared.halt.run_until_cancelled(turn.comes()).await {
+            Some(()) => {
+                // From now on an attempt counts, though it may end before anything is opened.
+                self.record_state(JobState::InProgress).await?;
+                Ok(true)
+            }
+            None => self.shared.take_early_fault().map_or(Ok(false), Err),
         }
     }
 
@@ -209,6 +212,7 @@ impl Job {
             record.state = report.state;
             record.resumable = report.resumable;
             record.error = report.error.as_ref().map(ToString::to_string);
+            record.public_error = report.error.as_ref().map(|error| error.kind().public_text().to_owned());
             record.ledger = ledger;
             record.manifest = manifest;
         });

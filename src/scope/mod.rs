@@ -28,8 +28,8 @@ pub(crate) use patient_set::Fingerprint;
 pub use patient_set::PatientSet;
 pub use report::CohortReport;
 pub(crate) use request::{ScopeOf, for_no_system};
+pub(crate) use resolve::list_again;
 pub use resolve::{Cohort, resolve_cohort};
-pub(crate) use resolve::{list_again, resolve_cohort_into};
 
 /// The level of a job, resolved.
 ///

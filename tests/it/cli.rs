@@ -11,6 +11,8 @@ mod import;
 mod kill;
 mod program;
 #[cfg(unix)]
+mod serve;
+#[cfg(unix)]
 mod signals;
 #[cfg(target_os = "linux")]
 mod slow_store;

@@ -20,7 +20,7 @@ pub(crate) enum Command {
     Cancel(CancelArgs),
     Sweep(SweepArgs),
     Import(ImportArgs),
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     Verify(VerifyArgs),
 }
 
@@ -246,24 +246,42 @@ pub(crate) struct StateFolder {
 #[derive(Debug, Args)]
 #[command(after_help = SERVE_NOTES)]
 pub(crate) struct ServeArgs {
-    /// Where resources come from: a folder or file of .ndjson and .ndjson.gz, file:///folder, s3://bucket/prefix
+    /// A file of TOML with these settings and more, for several data stores; flags go before it
+    #[arg(long, value_name = "FILE", required_unless_present = "source")]
+    pub(crate) config: Option<String>,
+
+    /// Where resources come from: a folder or file of .ndjson and .ndjson.gz, file:///folder, s3://bucket/prefix,
+    /// sqlite:store.db, postgres://user@host/database; it takes the place of the file's data stores
     #[arg(long, value_name = "URI")]
-    pub(crate) source: String,
+    pub(crate) source: Option<String>,
 
-    /// Address to listen on; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    pub(crate) listen: String,
+    /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
 
-    /// Id of the data store [default: made of the source's URI, the same each time]
-    #[arg(long, value_name = "ID")]
+    /// The URL under which clients reach the server, if not the address they ask
+    #[arg(long, value_name = "URL")]
+    pub(crate) public_url: Option<String>,
+
+    /// Certificate for TLS, with those between it and its authority, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_certificate: Option<String>,
+
+    /// Key of the certificate, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_key: Option<String>,
+
+    /// Id of the data store of --source [default: made of the source's URI, the same each time]
+    #[arg(long, value_name = "ID", requires = "source")]
     pub(crate) datastore_id: Option<String>,
 
-    /// Base of the source's own server, for absolute references; repeatable
-    #[arg(long = "base-url", value_name = "URL")]
+    /// Base of the server of --source, for absolute references; repeatable
+    #[arg(long = "base-url", value_name = "URL", requires = "source")]
     pub(crate) base_urls: Vec<String>,
 
-    /// Where the files of Bulk Data exports are kept [default: beside the jobs]
-    #[arg(long, value_name = "DIR")]
+    /// Where the files of Bulk Data exports are kept: a folder, or s3://bucket/prefix with signed URLs [default: a folder
+    /// beside the jobs]
+    #[arg(long, value_name = "URI")]
     pub(crate) files: Option<String>,
 
     #[command(flatten)]
@@ -401,8 +419,9 @@ Examples:
 
 const SERVE_NOTES: &str = "\
 POST /datastore/ID/r4/$export (and /Patient/$export, /Group/ID/$export) with HealthLake's body writes to the caller's
-bucket with this server's credentials; GET, or POST with a Parameters resource, keeps the files here for download. One
-job runs at a time, the others wait. Jobs that a stopped server leaves go on when it starts again.
+bucket with this server's credentials; GET, or POST with a Parameters resource, keeps the files here for download, for 48
+hours. One job of an account and Region runs at a time, the others wait. Jobs that a stopped server leaves go on when it
+starts again. /healthz, /readyz and /metrics are for those who watch the server.
 
 Nobody is asked who he is, so the server listens on loopback addresses only.";
 

@@ -256,7 +256,9 @@ impl Walk<'_> {
                 }
                 // The store could be listed, and there is no object: whatever it answers of an upload that is gone.
                 Err(error) => {
-                    self.warn_again(key, &format!("the store didn't complete it: {error}"));
+                    tracing::warn!(object = %key, error = format!("{error:#}"), "an upload isn't completed");
+                    // The manifest is for others too, and an error may name places.
+                    self.warn_again(key, "the store didn't complete it");
                     return self.again(object).await;
                 }
             }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
 use super::super::config::Config;
 use super::super::exporter::Exporter;
 use super::super::store::{JobStore, MemoryJobStore};
+use super::expiry::{Downloads, FILES_LIFETIME};
 use super::places::{DataStore, NoOutputs, Outputs};
 use super::running::Running;
 use super::{Inner, JobService};
@@ -21,6 +23,8 @@ pub struct JobServiceBuilder {
     jobs: Option<Arc<dyn JobStore>>,
     data_stores: Vec<DataStore>,
     outputs: Option<Arc<dyn Outputs>>,
+    most_waiting: Option<usize>,
+    files_lifetime: Option<Duration>,
 }
 
 impl JobServiceBuilder {
@@ -30,8 +34,8 @@ impl JobServiceBuilder {
         self
     }
 
-    /// Sets what all jobs have in common. `jobs_at_once` is the number that run together; the rest waits in line, first
-    /// come, first served.
+    /// Sets what all jobs have in common. `jobs_at_once` is the number that run together, `jobs_at_once_of_key` that of
+    /// one account and Region; the rest waits in line, first come, first served.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
@@ -46,6 +50,19 @@ impl JobServiceBuilder {
     /// Sets who opens the destinations that callers name; without it there are none.
     pub fn outputs(mut self, outputs: Arc<dyn Outputs>) -> Self {
         self.outputs = Some(outputs);
+        self
+    }
+
+    /// Sets how many jobs may wait under one key; a job that would be one more is refused. Any number without it.
+    pub fn most_waiting(mut self, most: usize) -> Self {
+        self.most_waiting = Some(most);
+        self
+    }
+
+    /// Sets how long the files of a Bulk Data export are kept from its end; 48 hours without it.
+    /// [`JobService::keep_removing_expired`] removes them.
+    pub fn files_lifetime(mut self, lifetime: Duration) -> Self {
+        self.files_lifetime = Some(lifetime);
         self
     }
 
@@ -64,6 +81,7 @@ impl JobServiceBuilder {
         }
         let Some(first) = data_stores.values().next() else { return refused("a service needs a data store".into()) };
         let jobs = self.jobs.unwrap_or_else(|| Arc::new(MemoryJobStore::new()));
+        let clock = Arc::clone(&self.config.clock);
         let exporter = Exporter::builder()
             .source(Arc::clone(&first.source))
             .config(self.config)
@@ -75,7 +93,11 @@ impl JobServiceBuilder {
             data_stores,
             outputs: self.outputs.unwrap_or_else(|| Arc::new(NoOutputs)),
             running: Running::default(),
+            downloads: Downloads::default(),
+            files_lifetime: self.files_lifetime.unwrap_or(FILES_LIFETIME),
+            clock,
             watchers: TaskTracker::new(),
+            most_waiting: self.most_waiting,
             starting: tokio::sync::Mutex::default(),
         })))
     }

@@ -1,6 +1,9 @@
 //! Files of Bulk Data exports, for download.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use super::super::manifest::{Manifest, OutputFile};
@@ -33,6 +36,18 @@ pub(super) fn name_of(file: &OutputFile) -> &str {
 }
 
 impl JobService {
+    /// A URL that reads a file of a Bulk Data export for so long without this server; `None` if its store has none.
+    ///
+    /// # Errors
+    /// When the URL can't be signed.
+    pub async fn signed_url(&self, view: &JobView, file: &OutputFile, lifetime: Duration) -> Result<Option<String>> {
+        let data_store = self.known(view.datastore_id.as_str())?;
+        let (Some(files), Some(key)) = (&data_store.files, ObjectKey::new(&file.extension.key)) else {
+            return Ok(None);
+        };
+        files.signed_url(&key, lifetime).await
+    }
+
     /// Opens a file of a Bulk Data export by its name, the last part of its key; `None` if the manifest lists none of it,
     /// or it is gone.
     ///
@@ -44,6 +59,7 @@ impl JobService {
         let Some(record) = self.0.jobs.get(&view.id).await? else { return Ok(None) };
         let Some(kept) = Kept::of_record(&record) else { return Ok(None) };
         let destination = self.destination(self.known(&kept.datastore_id)?, &kept)?;
+        let download = self.0.downloads.begin(&view.id);
         let Some(key) = ObjectKey::new(&file.extension.key) else { return Ok(None) };
         if destination.size_bytes(&key).await? != Some(file.extension.bytes) {
             return Ok(None);
@@ -52,7 +68,8 @@ impl JobService {
             size_bytes: file.extension.bytes,
             crc64nvme: file.extension.crc64nvme.clone(),
             is_gzip: name.ends_with(".gz"),
-            bytes: destination.get(&key).await?,
+            // Nothing is removed while it is read.
+            bytes: destination.get(&key).await?.inspect(move |_| _ = &download).boxed(),
         }))
     }
 }

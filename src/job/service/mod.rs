@@ -5,6 +5,7 @@
 //! others to decide.
 
 mod builder;
+mod expiry;
 mod file;
 mod order;
 mod places;
@@ -13,6 +14,7 @@ mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +24,7 @@ pub use order::{Order, Origin, SkippedParameter};
 pub use places::{DataStore, NoOutputs, Outputs, OwnCredentials};
 pub use view::JobView;
 
+use self::expiry::Downloads;
 use self::order::Kept;
 use self::running::Running;
 use super::config::OnCancel;
@@ -29,6 +32,7 @@ use super::exporter::{Exporter, JobPlaces, new_job_id};
 use super::handle::JobHandle;
 use super::store::{CancelWish, JobRecord, JobStore};
 use super::sweep::{SweepOptions, sweep};
+use crate::clock::Clock;
 use crate::destination::Destination;
 use crate::error::{Error, ErrorKind, Result};
 use crate::request::{ExportRequest, JobId, Level};
@@ -45,9 +49,16 @@ struct Inner {
     data_stores: BTreeMap<String, DataStore>,
     outputs: Arc<dyn Outputs>,
     running: Running,
+    downloads: Downloads,
+    /// How long files are kept for download.
+    files_lifetime: Duration,
+    clock: Arc<dyn Clock>,
     /// Tasks that wait for the end of jobs.
     watchers: TaskTracker,
-    /// One start with a token at a time, so that a token that comes twice at once starts one job.
+    /// Most jobs that may wait under one key.
+    most_waiting: Option<usize>,
+    /// One start at a time, so that a token that comes twice at once starts one job, and jobs run in the order in which
+    /// they are kept.
     starting: tokio::sync::Mutex<()>,
 }
 
@@ -74,25 +85,35 @@ impl JobService {
     ///
     /// # Errors
     /// - [`ErrorKind::NotFound`]: there is no such data store, or it holds no such Group.
-    /// - [`ErrorKind::InvalidRequest`]: the request can only be empty, it names patients who aren't there, its output can't be opened, or the same token was
-    ///   used for another request.
+    /// - [`ErrorKind::InvalidRequest`]: the request can only be empty, it names patients who aren't there, its output can't
+    ///   be opened, or the same token was used for another request.
+    /// - [`ErrorKind::Throttled`]: too many jobs wait already.
     /// - Any other if the source, the destination or the job store can't be used.
     ///
     /// # Panics
     /// Outside a tokio runtime with time enabled.
+    ///
+    /// # Cancellation
+    /// The job isn't started, or it is started whole.
     pub async fn start(&self, datastore: &str, request: ExportRequest, order: &Order) -> Result<JobView> {
         let data_store = self.known(datastore)?;
         let kept = Kept::of(&data_store.id, &request, order);
-        let destination = self.destination(data_store, &kept)?;
+        self.destination(data_store, &kept)?;
         self.look_for_patients(data_store, &request).await?;
-        let _one_at_a_time = match &kept.client_token {
-            Some(_) => Some(self.0.starting.lock().await),
-            None => None,
-        };
-        if let Some(view) = self.started_before(&kept).await? {
+        let service = self.clone();
+        let started = self.0.watchers.spawn(async move { service.start_kept(request, &kept).await });
+        started.await.map_err(|error| Error::new(ErrorKind::Internal, "the start ended early").caused_by(error))?
+    }
+
+    async fn start_kept(&self, request: ExportRequest, kept: &Kept) -> Result<JobView> {
+        let data_store = self.known(&kept.datastore_id)?;
+        let destination = self.destination(data_store, kept)?;
+        let _one_at_a_time = self.0.starting.lock().await;
+        if let Some(view) = self.started_before(kept).await? {
             return Ok(view);
         }
-        let exporter = self.exporter_for(data_store, destination, &kept)?;
+        self.look_for_room(data_store)?;
+        let exporter = self.exporter_for(data_store, destination, kept)?;
         let handle = exporter.submit(request).await?;
         let id = handle.id().clone();
         self.watch(handle);
@@ -103,7 +124,7 @@ impl JobService {
         }
     }
 
-    /// A job of a data store; `None` if there is none, or its caller has deleted it.
+    /// A job of a data store; `None` if there is none, its caller has deleted it, or its time is over.
     ///
     /// # Errors
     /// When the job store can't be read.
@@ -113,7 +134,8 @@ impl JobService {
         }
         let record = self.0.jobs.get(id).await?;
         let view = record.as_ref().map(JobView::of).transpose()?.flatten();
-        Ok(view.filter(|view| view.datastore_id.as_str() == datastore).map(|view| self.as_of_now(view)))
+        let is_shown = |view: &JobView| view.datastore_id.as_str() == datastore && !self.has_expired(view);
+        Ok(view.filter(is_shown).map(|view| self.as_of_now(view)))
     }
 
     /// The jobs of a data store, in the order in which they were submitted.
@@ -124,7 +146,10 @@ impl JobService {
         let records = self.0.jobs.list().await?;
         let views = records.iter().filter_map(|record| JobView::of(record).transpose());
         let views: Vec<JobView> = views.collect::<Result<_>>()?;
-        let is_shown = |view: &JobView| view.datastore_id.as_str() == datastore && !self.0.running.is_deleted(&view.id);
+        let is_shown = |view: &JobView| {
+            let is_gone = self.0.running.is_deleted(&view.id) || self.has_expired(view);
+            view.datastore_id.as_str() == datastore && !is_gone
+        };
         Ok(views.into_iter().filter(is_shown).map(|view| self.as_of_now(view)).collect())
     }
 
@@ -152,7 +177,12 @@ impl JobService {
         match self.0.running.hide(&view.id) {
             Some(control) => {
                 control.cancel_and(OnCancel::Discard);
-                Ok(())
+                // Whoever finds the job after a crash removes it.
+                let wish = CancelWish { on_cancel: Some(OnCancel::Discard) };
+                match self.0.jobs.ask_cancel(&view.id, wish).await {
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                    asked => asked,
+                }
             }
             None => self.remove(&view.id).await,
         }
@@ -210,6 +240,9 @@ impl JobService {
         let Some(kept) = Kept::of_record(record) else { return Ok(false) };
         let data_store = self.known(&kept.datastore_id)?;
         let destination = self.destination(data_store, &kept)?;
+        if kept.origin == Origin::Profile && self.was_deleted(&record.id).await? {
+            return self.remove(&record.id).await.map(|()| false);
+        }
         let exporter = self.exporter_for(data_store, destination, &kept)?;
         match exporter.resume(&record.id).await {
             Ok(handle) => {
@@ -220,6 +253,13 @@ impl JobService {
             Err(error) if error.kind() == ErrorKind::Fenced => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether its caller has deleted a job that nobody runs.
+    async fn was_deleted(&self, id: &JobId) -> Result<bool> {
+        let Some(claim) = self.0.jobs.claim(id).await? else { return Ok(false) };
+        let wish = self.0.jobs.heartbeat(&claim).await?;
+        Ok(wish.is_some_and(|wish| wish.on_cancel == Some(OnCancel::Discard)))
     }
 
     fn known(&self, datastore: &str) -> Result<&DataStore> {
@@ -263,11 +303,24 @@ impl JobService {
         if request.patients().is_none() && !matches!(request.level(), Level::Group { .. }) {
             return Ok(());
         }
-        let snapshot = data_store.source.open().await?;
+        // Only who is asked for is the caller's matter.
+        let cannot_open = |error: Error| error.with_kind(ErrorKind::Source);
+        let snapshot = data_store.source.open().await.map_err(cannot_open)?;
         let (snapshot, base_urls) = (snapshot.as_ref(), &data_store.base_urls);
         let transaction_time = &snapshot.transaction_time();
         let asked = ScopeOf { request, snapshot, transaction_time, base_urls, is_new: true };
         asked.resolve_into(PatientSet::new()?).await.map(drop)
+    }
+
+    fn look_for_room(&self, data_store: &DataStore) -> Result<()> {
+        let waiting = self.0.exporter.waiting(&data_store.queue_key);
+        match self.0.most_waiting {
+            Some(most) if waiting >= most => {
+                let message = format!("{waiting} exports wait already, and no more are taken; ask again later");
+                Err(Error::new(ErrorKind::Throttled, message).retryable(true))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn exporter_for(&self, data_store: &DataStore, destination: Arc<dyn Destination>, kept: &Kept) -> Result<Exporter> {
@@ -279,6 +332,7 @@ impl JobService {
             // HealthLake's own exports tell of none (contract section 9.2).
             report_deletions: kept.origin == Origin::Profile,
             skipped: kept.skipped.clone(),
+            queue_key: data_store.queue_key.clone(),
             context: kept.to_context()?,
         }))
     }
@@ -290,7 +344,10 @@ impl JobService {
         let service = self.clone();
         self.0.watchers.spawn(async move {
             let report = handle.join().await;
-            tracing::info!(job = %id, state = %report.state, "the job has ended");
+            if let Some(error) = &report.error {
+                // Those who asked for it are told less.
+                tracing::error!(job = %id, state = %report.state, error = format!("{error:#}"), "a job has failed");
+            }
             if service.0.running.end(&id)
                 && let Err(error) = service.remove(&id).await
             {
@@ -309,6 +366,7 @@ impl JobService {
 
     /// The record lags behind a job that runs here.
     fn as_of_now(&self, mut view: JobView) -> JobView {
+        view.expires = self.expires(&view);
         if let Some(control) = self.0.running.get(&view.id) {
             let state = control.state();
             // Its end is what the record says, which has the manifest too.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::super::turns::QueueKey;
 use crate::destination::Destination;
 use crate::destination::open::{Settings, from_uri};
 use crate::error::{Error, ErrorKind, Result};
@@ -17,13 +18,15 @@ pub struct DataStore {
     pub(super) source: Arc<dyn Source>,
     pub(super) base_urls: BaseUrls,
     pub(super) files: Option<Arc<dyn Destination>>,
+    pub(super) queue_key: QueueKey,
 }
 
 impl DataStore {
     /// A data store of this id, whose resources come from a source.
     #[must_use]
     pub fn new(id: DatastoreId, source: Arc<dyn Source>) -> Self {
-        Self { id, source, base_urls: BaseUrls::default(), files: None }
+        let queue_key = QueueKey { account: "000000000000".to_owned(), region: "us-east-1".to_owned() };
+        Self { id, source, base_urls: BaseUrls::default(), files: None, queue_key }
     }
 
     /// Sets the source's own bases, for absolute references.
@@ -38,6 +41,19 @@ impl DataStore {
     pub fn files(mut self, files: Arc<dyn Destination>) -> Self {
         self.files = Some(files);
         self
+    }
+
+    /// Sets the account and the Region that it belongs to: what its jobs wait in line under.
+    #[must_use]
+    pub fn queue_key(mut self, queue_key: QueueKey) -> Self {
+        self.queue_key = queue_key;
+        self
+    }
+
+    /// The account and the Region that it belongs to.
+    #[must_use]
+    pub const fn belongs_to(&self) -> &QueueKey {
+        &self.queue_key
     }
 
     /// The id.

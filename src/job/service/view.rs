@@ -27,6 +27,8 @@ pub struct JobView {
     pub submitted: Option<Instant>,
     /// When it ended, if it has.
     pub ended: Option<Instant>,
+    /// When its files go, if it has ended and they are kept for download.
+    pub expires: Option<Instant>,
     /// Where the output goes, if its caller said so.
     pub output: Option<OutputDataConfig>,
     /// The role in whose name it is written.
@@ -39,7 +41,7 @@ pub struct JobView {
     pub separate_status: bool,
     /// What was skipped of the request.
     pub skipped: Vec<SkippedParameter>,
-    /// Why it failed, or what it came to lack.
+    /// Why it failed, or what it came to lack, in words that name no place: the log has the whole cause.
     pub message: Option<String>,
     /// What it produced, once it has ended with something.
     pub manifest: Option<Manifest>,
@@ -59,13 +61,14 @@ impl JobView {
             name: kept.job_name(),
             submitted: Instant::parse(&record.submitted).ok(),
             ended: record.state.is_terminal().then(|| Instant::parse(&record.updated).ok()).flatten(),
+            expires: None,
             output: kept.output()?,
             role: kept.role()?,
             folder: record.naming()?.folder().trim_end_matches('/').to_owned(),
             request_url: kept.request_url,
             separate_status: kept.separate_status,
             skipped: kept.skipped,
-            message: record.error.clone(),
+            message: record.public_error(),
             manifest: record.manifest.clone().and_then(|manifest| serde_json::from_value(manifest).ok()),
             progress: None,
         }))

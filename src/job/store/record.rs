@@ -73,6 +73,9 @@ pub struct JobRecord {
     pub resumable: bool,
     /// Why it failed, or what it came to lack.
     pub error: Option<String>,
+    /// The same in words that name no place, for those who asked for the job.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub public_error: Option<String>,
     /// The books when the job ended.
     pub ledger: Vec<LedgerEntry>,
     /// The manifest, if the job ended with one: for those who ask for it and can't read the destination.
@@ -199,9 +202,16 @@ impl JobRecord {
             durable_bytes: 0,
             resumable: true,
             error: None,
+            public_error: None,
             ledger: Vec::new(),
             manifest: None,
         }
+    }
+
+    /// Why it failed, for those who asked for the job; a record of an older program has no such words.
+    pub(in super::super) fn public_error(&self) -> Option<String> {
+        let is_untold = || self.error.is_some().then(|| ErrorKind::Internal.public_text().to_owned());
+        self.public_error.clone().or_else(is_untold)
     }
 
     /// Whether the job can be gone on with: it has no end yet, or what it left was kept for that.
@@ -223,9 +233,13 @@ impl JobRecord {
         Some(clock::system().now().unix_seconds() - updated.unix_seconds())
     }
 
-    /// Counts another attempt, and whether those before it were in vain.
+    /// Counts another attempt, and whether those before it were in vain. One that waited in line only wasn't.
     pub(in super::super) fn begin_attempt(&mut self, durable_bytes: u64) {
-        self.fruitless_attempts = if durable_bytes > self.durable_bytes { 0 } else { self.fruitless_attempts + 1 };
+        if durable_bytes > self.durable_bytes {
+            self.fruitless_attempts = 0;
+        } else if self.state != JobState::Queued {
+            self.fruitless_attempts += 1;
+        }
         self.durable_bytes = durable_bytes;
         self.attempts += 1;
     }
@@ -289,4 +303,24 @@ fn state_from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<JobStat
     let text = String::deserialize(deserializer)?;
     let known = JobState::ALL.into_iter().find(|state| state.as_str() == text);
     known.ok_or_else(|| de::Error::custom("not a state"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::contract::record;
+    use super::*;
+
+    #[test]
+    fn an_attempt_that_waited_in_line_only_was_not_in_vain() {
+        let mut record = record("1");
+        for (state, fruitless) in
+            [(JobState::Queued, 0), (JobState::Submitted, 1), (JobState::Queued, 1), (JobState::InProgress, 2)]
+        {
+            record.state = state;
+            record.begin_attempt(0);
+            assert_eq!(record.fruitless_attempts, fruitless, "{state}");
+        }
+        record.begin_attempt(1);
+        assert_eq!((record.fruitless_attempts, record.attempts), (0, 6));
+    }
 }

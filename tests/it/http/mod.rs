@@ -1,7 +1,10 @@
 //! The HTTP face, asked as clients ask it.
 
 mod arbitrary;
+mod expiry;
+mod load;
 mod parameters;
+mod queue;
 mod sdk;
 mod served;
 

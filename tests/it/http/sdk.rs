@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::served::{Answer, Served};
 use super::{grouped_source, healthlake_body};
 
-async fn call(served: &Served, operation: &str, input: &Value) -> Answer {
+pub(super) async fn call(served: &Served, operation: &str, input: &Value) -> Answer {
     let target = format!("HealthLake.{operation}");
     let headers = [("content-type", "application/x-amz-json-1.0"), ("x-amz-target", target.as_str())];
     let answer = served.ask("POST", "/", &headers, input.to_string()).await;
@@ -14,7 +14,7 @@ async fn call(served: &Served, operation: &str, input: &Value) -> Answer {
     answer
 }
 
-fn start_input(token: &str) -> Value {
+pub(super) fn start_input(token: &str) -> Value {
     let mut input: Value = serde_json::from_str(&healthlake_body()).unwrap();
     input["DatastoreId"] = json!("store1");
     input["ClientToken"] = json!(token);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use fhir_export::destination::{Destination, MemoryDestination};
 use fhir_export::http::{Settings, router};
 use fhir_export::job::service::{DataStore, Outputs};
-use fhir_export::job::{Config, JobService, MemoryJobStore};
+use fhir_export::job::{Config, JobService, JobServiceBuilder, MemoryJobStore};
 use fhir_export::request::{DatastoreId, OutputDataConfig, RoleArn};
 use fhir_export::source::Source;
 use http_body_util::BodyExt;
@@ -95,23 +95,36 @@ impl Served {
     }
 
     fn with(source: impl Source + 'static, jobs: MemoryJobStore, files: MemoryDestination, buckets: Buckets) -> Self {
-        let id = DatastoreId::new("store1").unwrap();
-        let data_store = DataStore::new(id, Arc::new(source)).files(Arc::new(files.clone()));
-        let mut config: Config = small_job::config();
-        config.jobs_at_once = std::num::NonZero::new(1);
-        let service = JobService::builder()
-            .data_store(data_store)
-            .config(config)
-            .job_store(Arc::new(jobs.clone()))
-            .outputs(Arc::new(buckets.clone()))
-            .build()
-            .unwrap();
-        let app = router(service.clone(), Settings::default());
+        let builder = JobService::builder().data_store(data_store("store1", source, &files)).config(config());
+        Self::made_of(builder, Settings::default(), jobs, files, buckets)
+    }
+
+    /// A server whose service is put together by the test, but for where jobs are kept and files go.
+    pub(crate) fn set_up(settings: Settings, build: impl FnOnce(&MemoryDestination) -> JobServiceBuilder) -> Self {
+        let files = small_job::destination();
+        let builder = build(&files);
+        Self::made_of(builder, settings, MemoryJobStore::new(), files, Buckets::new())
+    }
+
+    fn made_of(
+        builder: JobServiceBuilder,
+        settings: Settings,
+        jobs: MemoryJobStore,
+        files: MemoryDestination,
+        buckets: Buckets,
+    ) -> Self {
+        let service = builder.job_store(Arc::new(jobs.clone())).outputs(Arc::new(buckets.clone())).build().unwrap();
+        let app = router(service.clone(), settings);
         Self { service, files, buckets, jobs, app }
     }
 
     pub(crate) fn app(&self) -> Router {
         self.app.clone()
+    }
+
+    /// The answer to a request, its body not read.
+    pub(crate) async fn response(&self, request: Request<Body>) -> Response<Body> {
+        self.app().oneshot(request).await.unwrap()
     }
 
     pub(crate) async fn ask(
@@ -129,8 +142,7 @@ impl Served {
     }
 
     pub(crate) async fn answer(&self, request: Request<Body>) -> Answer {
-        let response: Response<Body> = self.app().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
+        let (parts, body) = self.response(request).await.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Answer { status: parts.status, headers: parts.headers, body }
     }
@@ -141,9 +153,21 @@ impl Served {
 
     /// Starts an export of the profile and gives the path of its job.
     pub(crate) async fn kick_off(&self, path: &str) -> String {
-        let answer = self.ask("GET", &format!("{BASE}{path}"), &[("prefer", "respond-async")], Body::empty()).await;
+        let answer = self.ask_to_start("store1", path).await;
         assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
         path_of(answer.header("content-location"))
+    }
+
+    /// Asks for an export of a data store by the profile.
+    pub(crate) async fn ask_to_start(&self, datastore: &str, path: &str) -> Answer {
+        let path = format!("/datastore/{datastore}/r4{path}");
+        self.ask("GET", &path, &[("prefer", "respond-async")], Body::empty()).await
+    }
+
+    /// The state of a job.
+    pub(crate) async fn state(&self, job: &str) -> String {
+        let answer = self.get(job).await.json();
+        answer["exportJobProperties"]["jobStatus"].as_str().unwrap().to_owned()
     }
 
     /// Asks for a job until it is over.
@@ -166,6 +190,18 @@ impl Served {
             () = tokio::time::sleep(Duration::from_millis(20)) => {}
         }
     }
+}
+
+/// One job at a time of each account and Region.
+pub(crate) fn config() -> Config {
+    let mut config = small_job::config();
+    config.jobs_at_once_of_key = std::num::NonZero::new(1);
+    config
+}
+
+/// A data store that keeps its files there.
+pub(crate) fn data_store(id: &str, source: impl Source + 'static, files: &MemoryDestination) -> DataStore {
+    DataStore::new(DatastoreId::new(id).unwrap(), Arc::new(source)).files(Arc::new(files.clone()))
 }
 
 /// The path of a URL of the server.

@@ -1,0 +1,217 @@
+//! The file of `serve --config`, as it is written: values are understood by the plan.
+
+use std::num::NonZeroUsize;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+
+/// A text, and its place in the file.
+type Text = Spanned<String>;
+
+/// All that a file may say. What isn't known is refused.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct FileSettings {
+    pub(super) listen: Option<Text>,
+    pub(super) public_url: Option<Text>,
+    pub(super) state: Option<Text>,
+    pub(super) account: Option<Text>,
+    pub(super) region: Option<Text>,
+    pub(super) tls: Option<TlsTable>,
+    pub(super) files: FilesTable,
+    pub(super) queue: QueueTable,
+    pub(super) limits: LimitsTable,
+    pub(super) s3: S3Table,
+    pub(super) data_stores: Vec<DataStoreTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TlsTable {
+    pub(super) certificate: String,
+    pub(super) key: String,
+}
+
+/// The files of Bulk Data exports.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct FilesTable {
+    pub(super) to: Option<Text>,
+    pub(super) keep_hours: Option<NonZeroUsize>,
+    pub(super) signed_url_seconds: Option<u32>,
+    pub(super) kms_key: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct QueueTable {
+    /// Jobs of one account and Region.
+    pub(super) jobs_at_once: Option<NonZeroUsize>,
+    pub(super) jobs_at_once_in_all: Option<NonZeroUsize>,
+    pub(super) most_waiting: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LimitsTable {
+    pub(super) memory: Option<Text>,
+    pub(super) starts_at_once: Option<NonZeroUsize>,
+    pub(super) connections: Option<NonZeroUsize>,
+    pub(super) header_seconds: Option<NonZeroUsize>,
+    pub(super) body_seconds: Option<NonZeroUsize>,
+    pub(super) stalled_seconds: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct S3Table {
+    pub(super) endpoint: Option<String>,
+    pub(super) region: Option<String>,
+    pub(super) ca_file: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DataStoreTable {
+    pub(super) id: Option<Text>,
+    pub(super) source: Text,
+    pub(super) base_urls: Option<Spanned<Vec<String>>>,
+    pub(super) account: Option<Text>,
+    pub(super) region: Option<Text>,
+}
+
+/// A value, and where it was given: a flag, or a line and key of the file.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    pub(super) place: String,
+    pub(super) text: String,
+}
+
+/// The file, or nothing if there is none.
+#[derive(Debug, Default)]
+pub(super) struct ConfigFile {
+    path: String,
+    text: String,
+    pub(super) settings: FileSettings,
+}
+
+impl ConfigFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// A sentence that names the file, the line and the key.
+    pub(super) fn read(path: &str) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{path} can't be read: {error}"))?;
+        let settings = parsed(path, &text)?;
+        Ok(Self { path: path.to_owned(), text, settings })
+    }
+
+    /// What a flag says, else the file.
+    pub(super) fn pick(&self, flag: (&str, Option<&str>), file: (&str, Option<&Text>)) -> Option<Given> {
+        let of_flag = flag.1.map(|text| Given { place: flag.0.to_owned(), text: text.to_owned() });
+        of_flag.or_else(|| file.1.map(|text| self.given(file.0, text)))
+    }
+
+    /// A value of the file.
+    pub(super) fn given(&self, key: &str, text: &Text) -> Given {
+        Given { place: self.place(key, text), text: text.get_ref().clone() }
+    }
+
+    /// Where a value of the file stands: `serve.toml:3: listen`.
+    pub(super) fn place<T>(&self, key: &str, value: &Spanned<T>) -> String {
+        format!("{}:{}: {key}", self.path, line_of(&self.text, value.span().start))
+    }
+}
+
+/// Lines count from one.
+fn line_of(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+}
+
+fn parsed<T: DeserializeOwned>(path: &str, text: &str) -> Result<T, String> {
+    toml::from_str(text).map_err(|error| {
+        // The parser's own display shows the line's text, which may hold a password.
+        let message = error.message().replace('\n', " ");
+        let Some(span) = error.span() else { return format!("{path}: {message}") };
+        let line = line_of(text, span.start);
+        let key = text.lines().nth(line - 1).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim());
+        match key {
+            Some(key) if !message.contains(key) => format!("{path}:{line}: {key}: {message}"),
+            _ => format!("{path}:{line}: {message}"),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        parsed::<FileSettings>("serve.toml", text).unwrap_err()
+    }
+
+    #[test]
+    fn a_file_that_says_everything_is_read() {
+        let text = "
+listen = '127.0.0.1:0'
+public_url = 'https://fhir.example.org'
+state = '/var/lib/fhir-export'
+account = '111122223333'
+region = 'eu-west-1'
+tls = { certificate = 'server.pem', key = 'server.key' }
+files = { to = 's3://bucket/x', keep_hours = 24, signed_url_seconds = 300, kms_key = 'alias/x' }
+queue = { jobs_at_once = 2, jobs_at_once_in_all = 4, most_waiting = 10 }
+s3 = { endpoint = 'http://127.0.0.1:1', region = 'us-east-1', ca_file = 'ca.pem' }
+[limits]
+memory = '64MiB'
+starts_at_once = 1
+connections = 1
+header_seconds = 1
+body_seconds = 1
+stalled_seconds = 1
+[[data_stores]]
+id = 'a'
+source = './a'
+base_urls = ['https://a.example.org']
+account = '444455556666'
+region = 'us-east-1'
+[[data_stores]]
+source = './b'
+";
+        let settings: FileSettings = parsed("serve.toml", text).unwrap();
+        assert_eq!(settings.data_stores.len(), 2);
+        let file = ConfigFile { path: "serve.toml".to_owned(), text: text.to_owned(), settings };
+        let listen = file.pick(("--listen", None), ("listen", file.settings.listen.as_ref())).unwrap();
+        assert_eq!((listen.place.as_str(), listen.text.as_str()), ("serve.toml:2: listen", "127.0.0.1:0"));
+        let flag = file.pick(("--listen", Some("[::1]:1")), ("listen", file.settings.listen.as_ref())).unwrap();
+        assert_eq!((flag.place.as_str(), flag.text.as_str()), ("--listen", "[::1]:1"));
+        let second = &file.settings.data_stores[1];
+        assert_eq!(file.place("source", &second.source), "serve.toml:25: source");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_file_line_and_key() {
+        for (text, said) in [
+            ("\nlisen = 'x'", "serve.toml:2: unknown field `lisen`"),
+            ("listen = 8080", "serve.toml:1: listen: invalid type: integer `8080`"),
+            ("[queue]\njobs_at_once = 0", "serve.toml:2: jobs_at_once: invalid value: integer `0`"),
+            ("[[data_stores]]\nsource = './a'\npasword = 'geheim'", "serve.toml:3: unknown field `pasword`"),
+            ("[[data_stores]]\nid = 'a'", "serve.toml:1: missing field `source`"),
+            ("[tls]\ncertificate = 'a'", "serve.toml:1: missing field `key`"),
+            ("listen = '\n", "serve.toml:1: "),
+        ] {
+            let refusal = refusal(text);
+            assert!(refusal.starts_with(said), "{refusal}");
+            assert!(!refusal.contains("geheim") && !refusal.contains('\n'), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn the_file_of_the_readme_is_one() {
+        let readme = include_str!("../../../../README.md");
+        let text = readme.split("```toml\nlisten").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let settings: FileSettings = parsed("README.md", &format!("listen{text}")).unwrap();
+        assert_eq!(settings.data_stores.len(), 2);
+    }
+}

@@ -62,10 +62,12 @@ impl ScopeOf<'_> {
     ) -> Result<(Scope, Option<CohortIds>)> {
         let ids = self.ids_of(references)?;
         let mut report = CohortReport::default();
-        if let Some(group) = group.filter(|_| self.is_new) {
+        if let Some(group) = group {
             let (cohort, _) = self.cohort(patients.sibling(), group).await?;
-            let others = ids.iter().filter(|id| !cohort.patients.contains(id)).cloned().collect();
-            refuse(&others, "isn't a member of the Group", "patients of the Group's cohort")?;
+            if self.is_new {
+                let others = ids.iter().filter(|id| !cohort.patients.contains(id)).cloned().collect();
+                refuse(&others, "isn't a member of the Group", "patients of the Group's cohort")?;
+            }
             report = cohort.report;
         } else if self.is_new {
             let missing = missing_patients(self.snapshot, &ids).await?;

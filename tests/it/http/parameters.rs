@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::StatusCode;
-use fhir_export::source::memory::{MemoryRange, MemorySource};
+use fhir_export::source::memory::{Gate, MemoryRange, MemorySource};
 use serde_json::{Value, json};
 
 use super::served::{Answer, BASE, Served, path_of};
@@ -300,4 +300,63 @@ async fn a_list_of_types_that_are_all_outside_of_the_level_is_refused_by_its_nam
         let refused = ask(&served, form, "/Patient", &[("_type", "Practitioner,Location")], STRICT).await;
         assert_eq!(faults(&refused), [("value".to_owned(), Some("_type".to_owned()))], "{form:?}");
     }
+}
+
+/// Two patients, one with a label, and what belongs to them.
+fn clinic(gate: Option<&Gate>) -> MemorySource {
+    let meta = json!({"tag": [{"code": "a"}]});
+    let patients = [
+        json!({"resourceType": "Patient", "id": "1", "meta": meta}),
+        json!({"resourceType": "Patient", "id": "2", "meta": meta}),
+    ];
+    let observation = |id: &str, patient: &str, meta: &Value| {
+        let subject = json!({"reference": patient});
+        json!({"resourceType": "Observation", "id": id, "subject": subject, "meta": meta})
+    };
+    let observations = [
+        observation("3", "Patient/1", &meta),
+        observation("4", "Patient/1", &json!({})),
+        observation("5", "Patient/2", &meta),
+    ];
+    let range = |name: &str, lines: &[Value]| {
+        let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        MemoryRange::lines(name, lines)
+    };
+    let observations = range("observations", &observations);
+    let observations = match gate {
+        Some(gate) => observations.stalled_at(0, gate),
+        None => observations,
+    };
+    MemorySource::new().with(range("patients", &patients)).with(observations)
+}
+
+#[test]
+fn a_server_that_starts_again_knows_what_was_asked_and_what_was_skipped() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let (before, job) = first.block_on(async {
+        let gate = Gate::new();
+        let served = Served::new(clinic(Some(&gate)));
+        let asked = vec![
+            patient("Patient/1"),
+            json!({"name": "_tag", "valueString": "|a"}),
+            json!({"name": "_elements", "valueString": "id"}),
+        ];
+        let started = post(&served, "/Patient", asked, LENIENT).await;
+        assert_eq!(started.status, StatusCode::ACCEPTED, "{started:?}");
+        gate.reached().await;
+        (served, path_of(started.header("content-location")))
+    });
+    drop(first);
+    runtime().block_on(async {
+        let served = Served::after(&before, clinic(None));
+        drop(before);
+        assert_eq!(served.service.recover().await.unwrap(), 1);
+        let manifest = served.until_over(&job).await.json();
+        let names: Vec<_> = lines(&served, &manifest["output"]).await.iter().map(|line| line["id"].clone()).collect();
+        assert_eq!(names, [json!("3"), json!("1")]);
+        let told = lines(&served, &manifest["error"]).await;
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0]["issue"][0]["expression"], json!(["_elements"]));
+    });
 }

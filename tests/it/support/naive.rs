@@ -33,7 +33,7 @@ pub(crate) struct NaiveRequest {
     pub(crate) types: Option<BTreeSet<String>>,
     pub(crate) since: Option<String>,
     pub(crate) until: Option<String>,
-    /// Pairs of system and code that `meta.security` must hold, all of them; `None`: any.
+    /// Labels that `meta.security` must hold, all of them.
     pub(crate) security: Vec<Label>,
     /// The same of `meta.tag`.
     pub(crate) tags: Vec<Label>,

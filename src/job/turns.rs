@@ -116,13 +116,16 @@ impl Lines {
     }
 
     fn leave(&mut self, key: &QueueKey, number: u64) {
-        let Some(line) = self.line(key) else { return };
-        match line.waiting.iter().position(|waiting| waiting.number == number) {
-            Some(place) => drop(line.waiting.remove(place)),
-            None => {
-                line.running -= 1;
-                self.running -= 1;
-            }
+        let Some(place) = self.lines.iter().position(|line| line.key == *key) else { return };
+        let Some(mut line) = self.lines.remove(place) else { return };
+        if let Some(waits) = line.waiting.iter().position(|waiting| waiting.number == number) {
+            line.waiting.remove(waits);
+            self.lines.insert(place, line);
+        } else {
+            line.running -= 1;
+            self.running -= 1;
+            // Behind the keys that came while it ran.
+            self.lines.push_back(line);
         }
         self.lines.retain(|line| line.running > 0 || !line.waiting.is_empty());
         self.give_turns();

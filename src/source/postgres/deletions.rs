@@ -28,7 +28,7 @@ pub(super) async fn report(snapshot: &PostgresSnapshot, asked: &Asked, sink: &mu
     }
     let tables = snapshot.tables(&Asked { since: None, until: None, ..asked.clone() }).await;
     let is_lost = snapshot.sessions().keeper.is_closed();
-    for table in tables.map_err(|error| if is_lost { lost(error) } else { error })? {
+    for table in tables.map_err(|error| if is_lost || error.is_retryable() { lost(error) } else { error })? {
         report.mapped(&table, sink).await?;
     }
     Ok(())

@@ -131,7 +131,7 @@ mod tests {
 
     #[tokio::test]
     async fn behind_its_lease_a_job_touches_nothing() {
-        let lease = Lease::lasting(std::time::Duration::from_secs(3600));
+        let lease = Lease::lasting(Duration::from_secs(3600));
         let memory = MemoryDestination::new();
         let leased = Leased::new(Arc::new(memory.clone()), lease.clone());
         let key = ObjectKey::new("a/b").unwrap();

@@ -158,7 +158,7 @@ impl Server {
         self.until(job, is_so).await;
     }
 
-    async fn until(&self, job: &str, is_so: impl Fn(&Answer) -> bool) -> Answer {
+    async fn until(&self, job: &str, is_so: impl Fn(&Answer) -> bool + Sync) -> Answer {
         let polls = async {
             loop {
                 let answer = self.get(job).await;

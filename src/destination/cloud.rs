@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
-use object_store::signer::Signer;
 use object_store::{ClientOptions, RetryConfig};
 
 use super::Capabilities;
 use super::answer::WatchedConnector;
 use super::multipart::MultipartDestination;
+use super::signing::StoreSigner;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Opens `gs://bucket/prefix` with the credentials and settings of the usual `GOOGLE_…` environment variables.
@@ -30,7 +30,7 @@ pub fn gcs_from_env(uri: &str) -> Result<MultipartDestination> {
         .with_http_connector(WatchedConnector::default());
     let store = builder.build().map_err(|error| unusable(uri, error))?;
     let store = Arc::new(store);
-    let signer = Arc::clone(&store) as Arc<dyn Signer>;
+    let signer = StoreSigner(Arc::clone(&store));
     let destination = MultipartDestination::new(store, format!("gs://{bucket}"), prefix, Capabilities::default())?;
     Ok(destination.with_signer(signer))
 }
@@ -51,7 +51,7 @@ pub fn azure_from_env(uri: &str) -> Result<MultipartDestination> {
         .with_http_connector(WatchedConnector::default());
     let store = builder.build().map_err(|error| unusable(uri, error))?;
     let store = Arc::new(store);
-    let signer = Arc::clone(&store) as Arc<dyn Signer>;
+    let signer = StoreSigner(Arc::clone(&store));
     let destination = MultipartDestination::new(store, format!("az://{container}"), prefix, Capabilities::default())?;
     Ok(destination.with_signer(signer))
 }

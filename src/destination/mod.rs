@@ -32,6 +32,7 @@ pub mod retry;
 pub mod retrying;
 #[cfg(feature = "s3")]
 pub mod s3;
+mod signing;
 mod store_error;
 
 use std::fmt;

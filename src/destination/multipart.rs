@@ -11,10 +11,10 @@ use futures::TryStreamExt;
 use futures::stream::{BoxStream, StreamExt};
 use object_store::multipart::{MultipartStore, PartId as StorePartId};
 use object_store::path::Path;
-use object_store::signer::{Method, Signer};
 use object_store::{MultipartId, ObjectStore, ObjectStoreExt, PutPayload};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+use super::signing::UrlSigner;
 use super::store_error::{begin_error, is_not_found, store_error};
 use super::{Capabilities, Destination, ObjectKey, OpenUpload, PartId, StoredObject, StoredPart, Upload};
 use crate::error::{Error, ErrorKind, Result};
@@ -39,7 +39,7 @@ struct Shared {
     objects: Arc<dyn ObjectStore>,
     uploads: Arc<dyn MultipartStore>,
     listing: Option<Box<dyn UploadListing>>,
-    signer: Option<Arc<dyn Signer>>,
+    signer: Option<Box<dyn UrlSigner>>,
     /// Of the bucket, without the prefix: `s3://bucket`.
     url: String,
     /// Empty, or with `/` at its end.
@@ -111,9 +111,9 @@ impl MultipartDestination {
 
     /// Adds what signs URLs of objects.
     #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
-    pub(super) fn with_signer(mut self, signer: Arc<dyn Signer>) -> Self {
+    pub(super) fn with_signer(mut self, signer: impl UrlSigner + 'static) -> Self {
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.signer = Some(signer);
+            shared.signer = Some(Box::new(signer));
         }
         self
     }
@@ -178,9 +178,9 @@ impl Destination for MultipartDestination {
 
     async fn signed_url(&self, key: &ObjectKey, lifetime: Duration) -> Result<Option<String>> {
         let Some(signer) = &self.shared.signer else { return Ok(None) };
-        let signed = signer.signed_url(Method::GET, &self.shared.path(key)?, lifetime).await;
+        let signed = signer.signed_url(&self.shared.path(key)?, lifetime).await;
         let signed = signed.map_err(|error| store_error("the object's URL can't be signed", self.url(key), error))?;
-        Ok(Some(signed.to_string()))
+        Ok(Some(signed))
     }
 
     async fn begin(&self, key: &ObjectKey) -> Result<Box<dyn Upload>> {

@@ -19,7 +19,6 @@ use std::sync::Arc;
 use object_store::RetryConfig;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredentialProvider, Checksum};
 use object_store::client::HttpConnector;
-use object_store::signer::Signer;
 use object_store::{Certificate, ClientConfigKey, ClientOptions, HeaderValue};
 
 pub use uri::S3Uri;
@@ -27,6 +26,7 @@ pub use uri::S3Uri;
 use self::listing::S3Listing;
 use super::answer::WatchedConnector;
 use super::multipart::MultipartDestination;
+use super::signing::StoreSigner;
 use super::{Capabilities, answer};
 use crate::certificates;
 use crate::error::{Error, ErrorKind, Result};
@@ -268,7 +268,7 @@ impl S3Options {
             url: format!("s3://{}", self.uri.bucket()),
         };
         let capabilities = Capabilities { checks_parts: self.checksum != PartChecksum::Off, ..Capabilities::default() };
-        let signer = Arc::clone(&store) as Arc<dyn Signer>;
+        let signer = StoreSigner(Arc::clone(&store));
         let destination = MultipartDestination::new(store, listing.url.clone(), self.uri.prefix(), capabilities)?;
         Ok(destination.with_listing(listing).with_signer(signer))
     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
@@ -12,7 +12,11 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
 use super::outcome::Refused;
-use super::{Api, kick_off, sdk};
+use super::{Api, sdk};
+use crate::request::MAX_BODY_BYTES;
+
+/// Longest body of a request that starts no job: an identifier and some filters. There may be many of them at once.
+const MOST_BYTES_OF_OTHERS: usize = 64 << 10;
 
 /// Whom a request comes from, and so how it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +39,7 @@ pub(super) async fn admit(State(api): State<Api>, request: Request, next: Next) 
     let path = request.uri().path();
     let caller = if path == "/" { Caller::Sdk } else { Caller::Rest };
     let may_have_body = request.method() == Method::POST;
-    let _start = if is_start(request.method(), path, request.headers()) {
+    let start = if is_start(request.method(), path, request.headers()) {
         let Ok(start) = api.starts.try_acquire() else {
             return caller.refuse(Refused::throttled("too many exports are being started; ask again later"));
         };
@@ -46,19 +50,27 @@ pub(super) async fn admit(State(api): State<Api>, request: Request, next: Next) 
     if !may_have_body {
         return next.run(request).await;
     }
+    let most_bytes = if start.is_some() { MAX_BODY_BYTES } else { MOST_BYTES_OF_OTHERS };
     let (parts, body) = request.into_parts();
-    match in_time(api.settings.body_timeout, body).await {
+    match in_time(api.settings.body_timeout, body, most_bytes).await {
         Ok(body) => next.run(Request::from_parts(parts, Body::from(body))).await,
         Err(refused) => caller.refuse(refused),
     }
 }
 
 /// A body that comes slowly doesn't hold the place of one that starts a job for ever.
-async fn in_time(limit: Duration, body: Body) -> Result<Bytes, Refused> {
-    tokio::time::timeout(limit, kick_off::read(body)).await.unwrap_or_else(|_| {
-        let diagnostics = format!("the body didn't come within {} s", limit.as_secs_f64());
-        Err(Refused::new(StatusCode::REQUEST_TIMEOUT, "timeout", &diagnostics))
-    })
+async fn in_time(limit: Duration, body: Body, most_bytes: usize) -> Result<Bytes, Refused> {
+    match tokio::time::timeout(limit, to_bytes(body, most_bytes)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => {
+            let diagnostics = format!("the body is longer than {most_bytes} bytes, or its sender broke off");
+            Err(Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "too-long", &diagnostics))
+        }
+        Err(_) => {
+            let diagnostics = format!("the body didn't come within {} s", limit.as_secs_f64());
+            Err(Refused::new(StatusCode::REQUEST_TIMEOUT, "timeout", &diagnostics))
+        }
+    }
 }
 
 fn is_start(method: &Method, path: &str, headers: &HeaderMap) -> bool {

@@ -79,6 +79,9 @@ async fn a_body_that_is_too_long_is_refused_and_not_kept() {
     let pieces = stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from(vec![b' '; 64 << 10]))).take(160);
     let refused = served.ask("POST", &format!("{BASE}/$export"), JSON, Body::from_stream(pieces)).await;
     assert_eq!((refused.status, refused.issues()[0].0.as_str()), (StatusCode::PAYLOAD_TOO_LARGE, "too-long"));
+    let headers = [("x-amz-target", "HealthLake.ListFHIRExportJobs")];
+    let refused = served.ask("POST", "/", &headers, " ".repeat(100 << 10)).await;
+    assert_eq!(refused.json()["__type"], "com.amazonaws.healthlake#ValidationException");
 }
 
 #[tokio::test]

@@ -256,16 +256,21 @@ impl Both<'_> {
         &self,
         faults: &mut Faults,
         source: &Given,
-        id: Option<&Given>,
+        given_id: Option<&Given>,
         (base_place, base_urls): (&str, &[String]),
         queue_key: QueueKey,
     ) -> Option<StorePlan> {
         faults.take(base_place, BaseUrls::new(base_urls));
         let uri = with_secrets(faults, source)?;
-        let id = match id {
+        let id = match given_id {
             None => datastore_id(faults, None, &uri),
             Some(id) => DatastoreId::new(&id.text).map_err(|fault| faults.say(fault.at(&id.place).to_string())).ok(),
         }?;
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if !id.as_str().chars().all(is_plain) {
+            let place = given_id.map_or(source.place.as_str(), |id| id.place.as_str());
+            faults.value(place, id.as_str(), "can't stand in a URL as it is", "letters, digits, - _ .");
+        }
         let from = self.store.of_source(&uri);
         let whole = source::whole_uri(&uri);
         faults.take(&source.place, source::from_uri(&whole, &from))?;

@@ -120,6 +120,7 @@ fn what_is_wrong_with_the_file_is_told_with_its_place() {
             "[[data_stores]]\nsource = 'postgres://u:${NO_SUCH_VARIABLE}@h/d'",
             "serve.toml:2: source: the environment variable NO_SUCH_VARIABLE isn't set",
         ),
+        ("[[data_stores]]\nsource = 'x'\nid = 'a/b'", "serve.toml:3: id \"a/b\" can't stand in a URL as it is"),
         ("region = 'x'", "there are no data stores"),
     ] {
         let file = config(folder.path(), text);

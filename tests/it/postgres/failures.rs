@@ -236,6 +236,36 @@ async fn end_sessions(client: &Client, when: &str) {
     }
 }
 
+#[tokio::test]
+async fn a_cohort_is_picked_out_by_the_database_also_after_the_snapshot_was_lost() {
+    let database = Database::new().await;
+    let client = database.client().await;
+    let fill = r#"
+        CREATE TABLE resources (resource_type text, id text, last_updated timestamptz, deleted boolean, body text,
+          PRIMARY KEY (resource_type, id));
+        CREATE TABLE compartments (patient_id text, resource_type text, resource_id text);
+        INSERT INTO resources SELECT 'Observation', 'o' || n, '2024-01-01Z', false,
+          format('{"resourceType":"Observation","id":"o%s","subject":{"reference":"Patient/p%s"}}', n, n % 10)
+          FROM generate_series(1, 2000) AS n;
+        INSERT INTO compartments SELECT 'p' || n % 10, 'Observation', 'o' || n FROM generate_series(1, 2000) AS n;
+        INSERT INTO resources VALUES ('Group', 'g', '2024-01-01Z', false,
+          '{"resourceType":"Group","id":"g","actual":true,"type":"person","member":[{"entity":{"reference":"Patient/p3"}}]}')"#;
+    client.batch_execute(fill).await.unwrap();
+    // So slowly that it can be ended under way; what doesn't hang on the row would be asked for once.
+    let slow = "body = { sql = \"(SELECT t.body FROM pg_sleep(0.002 + 0 * length(t.body)))\" }";
+    let mapping = include_str!("../../../src/source/postgres/mapping/single-table.toml");
+    let mapping = Mapping::parse(&mapping.replace("body = \"body\"", slow), "slow").unwrap();
+    let source = PostgresSource::new(&database.url, None).unwrap().mapping(mapping);
+    let exporting = export(source, request(("g", "Observation", "", "")));
+    let ending = end_sessions(&client, "state = 'active' AND query LIKE 'COPY%Observation%'");
+    let (exported, ()) = tokio::join!(exporting, ending);
+    exported.assert_well_formed();
+    let extension = &exported.manifest().extension;
+    assert!(extension.snapshot.starts_with("lost at "), "{}", extension.snapshot);
+    let row = extension.ledger.iter().find(|row| row.resource_type.as_deref() == Some("Observation")).unwrap();
+    assert_eq!((row.read.resources, row.written.resources), (200, 200), "nobody else is read");
+}
+
 #[derive(Debug)]
 struct Told(Vec<Tombstone>);
 

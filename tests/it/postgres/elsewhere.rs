@@ -48,6 +48,9 @@ async fn a_mapping_and_a_lag_are_found_again_when_a_job_goes_on_in_another_folde
     let now = r#"SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"#;
     let begun: String = reader.query_one(now, &[]).await.unwrap().get(0);
 
+    // The transaction time lies a little before the next transaction.
+    client.batch_execute("SELECT pg_sleep(0.2)").await.unwrap();
+
     // It comes as far as the table.
     let mut holder = database.client().await;
     let lock = holder.transaction().await.unwrap();

@@ -33,20 +33,20 @@ SECRET_KEY = "wJalrEXAMPLEKEY"
 PR_SET_PDEATHSIG = 1
 
 
-def environment():
-    """The folder of the virtual environment with just these packages, which is made if it isn't there."""
+def environment(name, requirements):
+    """The folder of a virtual environment with just these packages, which is made if it isn't there."""
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "fhir-export"
-    packages = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:16]
-    folder = cache / f"strict-s3-{packages}"
+    packages = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()[:16]
+    folder = cache / f"{name}-{packages}"
     cache.mkdir(parents=True, exist_ok=True)
     # Another run of the tests may be at it.
-    with open(cache / "strict-s3.lock", "w") as lock:
+    with open(cache / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "whole").exists():
             shutil.rmtree(folder, ignore_errors=True)
             venv.create(folder, with_pip=True)
             pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            subprocess.run([*pip, "--requirement", REQUIREMENTS], check=True, stdout=sys.stderr)
+            subprocess.run([*pip, "--requirement", requirements], check=True, stdout=sys.stderr)
             (folder / "whole").touch()
     return folder
 
@@ -213,7 +213,7 @@ def main():
         signal.signal(number, lambda *_: sys.exit(1))
     if sys.argv[1:] == ["--serve"]:
         return serve()
-    packages = environment()
+    packages = environment("strict-s3", REQUIREMENTS)
     if sys.argv[1:] == ["--install"]:
         return None
     python = str(packages / "bin" / "python")

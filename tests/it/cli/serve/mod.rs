@@ -1,6 +1,7 @@
 //! The server, as a process of its own.
 
 mod client;
+mod clients;
 mod robust;
 
 use std::fs;

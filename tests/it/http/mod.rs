@@ -5,6 +5,7 @@ mod expiry;
 mod load;
 mod parameters;
 mod queue;
+mod rows;
 mod sdk;
 mod served;
 

@@ -94,7 +94,12 @@ fn nothing_to_do(progress: ProgressKind, screen: &Screen) -> Exit {
     }
 }
 
-/// Goes on with one job; `None` if another process does.
+/// Whether a job that was unfinished when it was looked at isn't any more.
+async fn has_ended(store: &Store, record: &JobRecord) -> bool {
+    matches!(store.get(&record.id).await, Ok(Some(now)) if !now.is_unfinished())
+}
+
+/// Goes on with one job; `None` if another process does, or did.
 async fn one(
     plan: &ResumePlan,
     store: &Store,
@@ -122,6 +127,10 @@ async fn one(
         Err(error) if error.kind() == ErrorKind::Fenced => {
             screen.say(&format!("job {} is run by another process", record.id));
             return plan.job.is_some().then_some(Exit::Failure);
+        }
+        Err(_) if plan.job.is_none() && has_ended(store, record).await => {
+            screen.say(&format!("job {} was finished by another process", record.id));
+            return None;
         }
         Err(error) => {
             screen.failure(&error);

@@ -17,11 +17,12 @@ use fhir_export::fhir::ResourceType;
 use fhir_export::import::sqlite::{SqliteTarget, Store};
 use fhir_export::import::{Loading, load};
 use fhir_export::job::{Config, Exporter, JobReport, JobState};
-use fhir_export::request::{ExportRequest, Level, PatientReference, Period, ResourceId, TimeBound, TypeSelection};
+use fhir_export::request::{ExportRequest, Level, PatientReference};
 use fhir_export::resource::reference::BaseUrls;
 use fhir_export::source::memory::{MemoryRange, MemorySource};
 use fhir_export::source::{AfterTransactionTime, Asked, Cursor, NdjsonSource, Source, SqliteSource, contract};
 
+use crate::support::asked::request;
 use crate::support::exported::Exported;
 use crate::support::naive::{self, NaiveRequest};
 use crate::support::{Files, files_below, repository};
@@ -91,20 +92,6 @@ async fn held(store: &SqliteSource) -> Files {
         files.push((format!("{}.ndjson", range.name), collected.bytes().to_vec()));
     }
     files
-}
-
-fn request(level: &str, types: &[&str], since: &str, until: &str) -> ExportRequest {
-    let types = match types {
-        [] => TypeSelection::All,
-        names => TypeSelection::only(names.iter().map(|name| ResourceType::new(name).unwrap())).unwrap(),
-    };
-    let bound = |text: &str| (!text.is_empty()).then(|| TimeBound::parse(text).unwrap());
-    let level = match level {
-        "system" => Level::System,
-        "patient" => Level::Patient,
-        id => Level::Group { id: ResourceId::new(id).unwrap() },
-    };
-    ExportRequest::new(level).with_types(types).with_period(Period::new(bound(since), bound(until)).unwrap())
 }
 
 async fn export(source: Arc<dyn Source>, request: ExportRequest, config: Config) -> Result<Exported, JobReport> {

@@ -98,16 +98,20 @@ impl JobService {
     pub async fn start(&self, datastore: &str, request: ExportRequest, order: &Order) -> Result<JobView> {
         let data_store = self.known(datastore)?;
         let kept = Kept::of(&data_store.id, &request, order);
-        self.destination(data_store, &kept)?;
+        let destination = self.destination(data_store, &kept)?;
         self.look_for_patients(data_store, &request).await?;
         let service = self.clone();
-        let started = self.0.watchers.spawn(async move { service.start_kept(request, &kept).await });
+        let started = self.0.watchers.spawn(async move { service.start_kept(request, &kept, destination).await });
         started.await.map_err(|error| Error::new(ErrorKind::Internal, "the start ended early").caused_by(error))?
     }
 
-    async fn start_kept(&self, request: ExportRequest, kept: &Kept) -> Result<JobView> {
+    async fn start_kept(
+        &self,
+        request: ExportRequest,
+        kept: &Kept,
+        destination: Arc<dyn Destination>,
+    ) -> Result<JobView> {
         let data_store = self.known(&kept.datastore_id)?;
-        let destination = self.destination(data_store, kept)?;
         let _one_at_a_time = self.0.starting.lock().await;
         if let Some(view) = self.started_before(kept).await? {
             return Ok(view);

@@ -91,8 +91,7 @@ impl Report<'_> {
         }
         let (id, at) = (mapping.id.expression(), mapping.deleted_at.expression());
         let patients = mapping.patients.as_ref().map_or_else(|| "NULL".to_owned(), |column| column.expression());
-        let of_type = mapping.type_column.as_ref();
-        let of_type = of_type.map(|column| format!("{}::text = {}", column.expression(), literal(&table.type_name)));
+        let of_type = mapping.type_column.as_ref().map(|column| column.is(&table.type_name));
         let chosen = mapping.condition.as_ref().map(|condition| format!("({condition})"));
         let conditions: Vec<String> = of_type.into_iter().chain(chosen).chain([self.since_on(&at)]).collect();
         let select = format!(
@@ -150,10 +149,10 @@ fn lost(error: Error) -> Error {
 
 /// Those of these rows that aren't there again.
 fn dead(table: &Table, rows: &str, id_kind: IdKind) -> String {
-    let Table { id, from, condition, deleted, .. } = table;
+    let Table { id, from, condition, .. } = table;
     let is_same = if id_kind == table.id_kind { format!("{id} = d.id") } else { format!("{id}::text = d.id::text") };
-    let is_alive =
-        deleted.as_ref().map_or_else(|| "true".to_owned(), |deleted| format!("NOT coalesce({deleted}, false)"));
+    let is_alive = table.is_alive();
+    let is_alive = is_alive.as_deref().unwrap_or("true");
     format!(
         "SELECT d.id::text AS id, d.at, d.patients FROM ({rows}) AS d
          WHERE NOT EXISTS (SELECT 1 FROM {from} WHERE {} AND {is_same} AND {is_alive})",

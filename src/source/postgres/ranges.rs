@@ -1,5 +1,7 @@
 //! How a scan is cut: into intervals of ids that each fit into memory beside the others.
 
+use std::collections::HashMap;
+
 use super::select::{Interval, Scan};
 use super::table::Times;
 use crate::error::Result;
@@ -13,9 +15,25 @@ const SAMPLES_A_RANGE: u64 = 32;
 const MOST_RANGES: u64 = 20_000;
 
 /// What the server knows of a table's size, without looking at it.
+#[derive(Clone, Copy, Debug)]
 struct Size {
     bytes: u64,
     rows: u64,
+}
+
+/// Sizes of tables, each asked for once: one may hold all types.
+#[derive(Debug, Default)]
+pub(super) struct Sizes(HashMap<String, Option<Size>>);
+
+impl Sizes {
+    async fn of(&mut self, session: &Session, failure: &Failure, relation: &str) -> Result<Option<Size>> {
+        if let Some(known) = self.0.get(relation) {
+            return Ok(*known);
+        }
+        let size = size(session, failure, relation).await?;
+        self.0.insert(relation.to_owned(), size);
+        Ok(size)
+    }
 }
 
 /// The ranges of a scan, in the order of its ids.
@@ -31,13 +49,11 @@ pub(super) async fn ranges(
     scan: &Scan,
     asked: &Asked,
     range_bytes: u64,
+    sizes: &mut Sizes,
 ) -> Result<Vec<Range>> {
-    let size = match &scan.table.relation {
-        Some(relation) => size(session, failure, relation).await?,
-        None => None,
-    };
     let whole = |size_bytes| vec![range(scan, Interval::default(), size_bytes)];
-    let Some(size) = size.filter(|_| !scan.is_picked) else { return Ok(whole(None)) };
+    let Some(relation) = scan.table.relation.as_ref().filter(|_| !scan.is_picked) else { return Ok(whole(None)) };
+    let Some(size) = sizes.of(session, failure, relation).await? else { return Ok(whole(None)) };
     let mut bytes = size.bytes;
     let is_filtered =
         scan.table.condition.is_some() || (asked.since.is_some() && !matches!(scan.table.times, Times::Unknown));

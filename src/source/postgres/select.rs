@@ -30,10 +30,7 @@ impl Scan {
     /// The rows of a table that are asked for; `None` if there can be none.
     pub(super) fn new(table: &Table, asked: &Asked, cohort: Option<&CohortIds>) -> Option<Self> {
         let mut conditions: Vec<String> = table.condition.iter().cloned().collect();
-        if let Some(deleted) = &table.deleted {
-            // The server knows how often this is so, which it does not of coalesce().
-            conditions.push(format!("({deleted}) IS NOT TRUE"));
-        }
+        conditions.extend(table.is_alive());
         conditions.extend(times(&table.times, asked));
         if let Some(ids) = &asked.ids {
             conditions.push(one_of(&table.id, table.id_kind, ids)?);

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use tokio::time::Instant;
 
 use super::copy::{CopyReader, Piece};
-use super::ranges::{range, ranges};
+use super::ranges::{Sizes, range, ranges};
 use super::select::{Interval, Scan};
 use super::sessions::{Reader, Sessions};
 use super::table::{self, Table};
@@ -149,10 +149,11 @@ impl Snapshot for PostgresSnapshot {
         let is_exact = self.sessions.settings().mapping.is_none();
         let pushdown = Pushdown { types: true, times: is_exact, cohort: is_exact && cohort.is_some() };
         self.sessions.plan_for(cohort);
-        let mut all = Vec::new();
+        let range_bytes = self.sessions.settings().range_bytes();
+        let (mut all, mut sizes) = (Vec::new(), Sizes::default());
         for scan in &scans {
-            let range_bytes = self.sessions.settings().range_bytes();
-            all.extend(ranges(&self.sessions.keeper, self.failure(), scan, asked, range_bytes).await?);
+            let keeper = &self.sessions.keeper;
+            all.extend(ranges(keeper, self.failure(), scan, asked, range_bytes, &mut sizes).await?);
         }
         *self.scans.lock().unwrap_or_else(PoisonError::into_inner) = scans;
         Ok(Plan { ranges: all, pushdown, ..Plan::default() })

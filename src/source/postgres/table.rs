@@ -72,6 +72,14 @@ pub(super) struct Compartment {
     pub(super) has_base: bool,
 }
 
+impl Table {
+    /// That a row isn't marked as deleted, if rows can be. The server knows how often this is so, which it does not of
+    /// coalesce().
+    pub(super) fn is_alive(&self) -> Option<String> {
+        self.deleted.as_ref().map(|deleted| format!("({deleted}) IS NOT TRUE"))
+    }
+}
+
 impl IdKind {
     pub(super) fn of(of_type: &Type) -> Option<Self> {
         match *of_type {
@@ -118,6 +126,11 @@ impl Column {
             Self::Name(name) => format!("t.{}", identifier(name)),
             Self::Sql(sql) => format!("({})", sql.sql),
         }
+    }
+
+    /// That it names a type.
+    pub(super) fn is(&self, type_name: &str) -> String {
+        format!("{}::text = {}", self.expression(), literal(type_name))
     }
 }
 
@@ -257,8 +270,7 @@ async fn table(
     resource_type: Option<ResourceType>,
 ) -> Result<Table> {
     let from = from_of(mapping, type_name);
-    let condition =
-        mapping.type_column.as_ref().map(|column| format!("{}::text = {}", column.expression(), literal(type_name)));
+    let condition = mapping.type_column.as_ref().map(|column| column.is(type_name));
     let (id, body) = (mapping.id.expression(), mapping.body.expression());
     let stamp = mapping.last_updated.as_ref().map(Column::expression);
     let deleted = mapping.deleted.as_ref().map(Column::expression);
@@ -316,8 +328,7 @@ async fn compartment(
     let Some(mapping) = &mapping.compartment else { return Ok(None) };
     let from = format!("{} AS t", relation(&of_type(&mapping.table, type_name)));
     let (patient, id) = (mapping.patient.expression(), mapping.id.expression());
-    let condition =
-        mapping.type_column.as_ref().map(|column| format!("{}::text = {}", column.expression(), literal(type_name)));
+    let condition = mapping.type_column.as_ref().map(|column| column.is(type_name));
     let what = format!("the compartment table of {type_name} can't be read");
     let select = format!("SELECT {patient}, {id} FROM {from} WHERE {}", condition.as_deref().unwrap_or("true"));
     let statement = session.prepare(&select).await.map_err(|error| failure.error(&what, &error))?;

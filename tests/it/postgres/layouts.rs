@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fhir_export::destination::MemoryDestination;
-use fhir_export::fhir::ResourceType;
 use fhir_export::import::postgres::PostgresTarget;
 use fhir_export::import::{Loading, load};
 use fhir_export::job::{Config, Exporter, JobState};
-use fhir_export::request::{ExportRequest, Level, Period, ResourceId, TimeBound, TypeSelection};
+use fhir_export::request::ExportRequest;
 use fhir_export::resource::reference::BaseUrls;
 use fhir_export::source::postgres::Mapping;
 use fhir_export::source::{Asked, NdjsonSource, PostgresSource, Source, contract};
@@ -16,6 +15,7 @@ use serde_json::Value;
 use tokio_postgres::Client;
 
 use super::server::Database;
+use crate::support::asked;
 use crate::support::exported::Exported;
 use crate::support::naive::{self, NaiveRequest};
 use crate::support::{ndjson_files, repository};
@@ -183,18 +183,8 @@ async fn single(client: &Client, rows: &[Row], table: &str, kind: &str) {
 }
 
 pub(super) fn request((level, types, since, until): (&str, &str, &str, &str)) -> ExportRequest {
-    let types = if types.is_empty() {
-        TypeSelection::All
-    } else {
-        TypeSelection::only(types.split(',').map(|name| ResourceType::new(name).unwrap())).unwrap()
-    };
-    let bound = |text: &str| (!text.is_empty()).then(|| TimeBound::parse(text).unwrap());
-    let level = match level {
-        "system" => Level::System,
-        "patient" => Level::Patient,
-        id => Level::Group { id: ResourceId::new(id).unwrap() },
-    };
-    ExportRequest::new(level).with_types(types).with_period(Period::new(bound(since), bound(until)).unwrap())
+    let types: Vec<&str> = types.split(',').filter(|name| !name.is_empty()).collect();
+    asked::request(level, &types, since, until)
 }
 
 /// Exports to memory.

@@ -1,5 +1,7 @@
 //! What several tests share.
 
+#[cfg(all(feature = "testing", any(feature = "sqlite", feature = "postgres")))]
+pub(crate) mod asked;
 #[cfg(feature = "s3")]
 pub(crate) mod authority;
 #[cfg(feature = "testing")]

@@ -12,7 +12,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::super::args::{ServeArgs, StoreArgs};
 use super::super::faults::Faults;
-use super::super::places::is_s3;
+use super::super::places::{is_postgres, is_s3};
 use super::super::plan::datastore_id;
 use super::super::state::State;
 use super::super::values::memory_size;
@@ -296,7 +296,7 @@ impl Both<'_> {
 /// A URI of a database with the secrets that it leaves to the environment: `postgres://me:${NAME}@host/database`.
 fn with_secrets(faults: &mut Faults, given: &Given) -> Option<String> {
     let Given { place, text } = given;
-    if !text.starts_with("postgres") {
+    if !is_postgres(text) {
         return Some(text.clone());
     }
     let mut whole = String::new();

@@ -63,7 +63,7 @@
 //!
 //! Beside the flow: [`import`], which fills a store from a source; [`ledger`], what became of every resource;
 //! [`budget`], the bytes that may be buffered; [`cpu`], the pool that scans and compresses; [`metrics`]; [`fhir`], the
-//! words of the standard; [`clock`]; [`error`].
+//! words of the standard; [`clock`]; [`error`]. With the feature `auth`, a module of that name decides who may ask for what.
 //!
 //! # Features
 //! All are off by default and add to each other.
@@ -76,6 +76,7 @@
 //! | `gcs` | Google Cloud Storage |
 //! | `azure` | Azure Blob Storage |
 //! | `http` | the HTTP face: HealthLake's operations and the Bulk Data profile, as an axum router |
+//! | `auth` | who may export what: signatures of AWS, policies of IAM, tokens of SMART |
 //! | `cli` | the `fhir-export` binary, with local folders and S3 |
 //! | `metrics` | numbers of running jobs, for whichever recorder the program installs: see [`metrics`] |
 //! | `testing` | faulty destinations, the naive exporter and the source contract suite, for tests of embedders |
@@ -83,6 +84,8 @@
 
 // Data runs one way: source → scan → filter → fan-out → writer → destination, with the job above.
 // `tests/it/hygiene.rs` reads the imports and keeps it so.
+#[cfg(feature = "auth")]
+pub mod auth;
 pub mod budget;
 #[cfg(feature = "s3")]
 mod certificates;

@@ -13,7 +13,7 @@ use crate::support::{Files, files_below, repository};
 use rust_text::{Named, bare, named, without_tests};
 
 /// The modules from low to high: each uses those before it, none after it.
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 24] = [
     "error",
     "sync",
     "metrics",
@@ -25,6 +25,7 @@ const ORDER: [&str; 23] = [
     "certificates",
     "budget",
     "request",
+    "auth",
     "resource",
     "ledger",
     "source",

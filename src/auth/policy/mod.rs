@@ -1,0 +1,1 @@
+//! Policies of IAM: what they say, and what follows from it.

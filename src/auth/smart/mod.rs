@@ -1,0 +1,1 @@
+//! SMART on FHIR: tokens, the keys that they are checked with, and scopes.

@@ -13,7 +13,7 @@ use super::run::{self, ResumeOptions};
 use super::service::SkippedParameter;
 use super::state::JobState;
 use super::store::{JobRecord, JobStore};
-use super::turns::{QueueKey, Turns};
+use super::turns::{QueueKey, Turn, Turns};
 use crate::cpu::CpuPool;
 use crate::destination::Destination;
 use crate::error::{Error, ErrorKind, Result};
@@ -171,9 +171,10 @@ impl Exporter {
     /// Outside a tokio runtime with time enabled.
     pub async fn submit(&self, request: ExportRequest) -> Result<JobHandle> {
         let shared = Arc::new(Shared::new(new_job_id()?));
-        let job =
+        let mut job =
             self.job(request, self.own_destination()?, Arc::clone(&self.config), self.config.clock.now(), &shared)?;
         job.record().await?;
+        self.stand_in_line(&mut job).await?;
         Ok(self.spawn(job, shared))
     }
 
@@ -243,9 +244,22 @@ impl Exporter {
         self.turns.waiting(key)
     }
 
+    /// Gives a job that is kept its place before anybody is told of it.
+    async fn stand_in_line(&self, job: &mut run::Job) -> Result<()> {
+        let turn = self.place();
+        job.look_at_line(&turn).await?;
+        job.turn = Some(turn);
+        Ok(())
+    }
+
+    fn place(&self) -> Turn {
+        let is_let_in = !self.store.as_ref().is_some_and(|store| store.keeps_lines());
+        self.turns.stand_in_line(&self.queue_key, is_let_in)
+    }
+
     fn spawn(&self, mut job: run::Job, shared: Arc<Shared>) -> JobHandle {
         // Here, because tasks begin in any order.
-        job.turn = Some(self.turns.stand_in_line(&self.queue_key));
+        job.turn.get_or_insert_with(|| self.place());
         let span = tracing::info_span!("job", job = %shared.id, level = job.request.level().name());
         let task = self.jobs.spawn(job.run().instrument(span));
         JobHandle::new(shared, task)
@@ -306,9 +320,14 @@ impl Exporter {
             return Err(give_up(&recorder, config.fruitless_attempts).await);
         }
         recorder.change(|record| (record.error, record.public_error) = (None, None)).await?;
-        recorder.clear_cancel().await?;
+        match recorder.heartbeat().await? {
+            Some(wish) if options.heed_cancel => drop(shared.cancel(wish.on_cancel)),
+            Some(_) => recorder.clear_cancel().await?,
+            None => {}
+        }
         // Only this job sets it, once.
         drop(job.recorder.set(Arc::new(recorder)));
+        self.stand_in_line(&mut job).await?;
         Ok(self.spawn(job, shared))
     }
 

@@ -1,11 +1,13 @@
 //! The hand that keeps a job's record and journal while it runs.
 
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
 
 use super::store::{CancelWish, Claim, JobRecord, JobStore, Lease};
+use super::turns::QueueKey;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics;
@@ -67,6 +69,11 @@ impl Recorder {
     /// What was noted of the job.
     pub(super) async fn entries(&self) -> Result<Vec<Entry>> {
         self.store.entries(&self.job).await
+    }
+
+    /// How many jobs of a queue key have to end or leave before this one may run.
+    pub(super) async fn place_in_line(&self, key: &QueueKey, most: NonZeroUsize) -> Result<u64> {
+        self.store.place_in_line(self.claim()?.as_ref(), key, most).await
     }
 
     pub(super) async fn clear_cancel(&self) -> Result<()> {

@@ -10,7 +10,7 @@ impl Exporter {
     /// submitted.
     ///
     /// Jobs that failed or were cancelled are left to [`resume`](Self::resume). So are those of another source or
-    /// destination, which are logged.
+    /// destination, which are logged. Word of a cancellation that was left for a job is heeded.
     ///
     /// # Errors
     /// When the job store can't be used.
@@ -25,7 +25,7 @@ impl Exporter {
             if !record.is_interrupted() {
                 continue;
             }
-            match self.resume_with(&record.id, options).await {
+            match self.resume_with(&record.id, options.heed_cancel(true)).await {
                 Ok(handle) => handles.push(handle),
                 Err(error) if error.kind() == ErrorKind::Fenced => {}
                 Err(error) if error.kind() == ErrorKind::Store => return Err(error),

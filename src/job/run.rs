@@ -32,6 +32,12 @@ use crate::writer::{Courier, Journal, Naming, ObjectReport, SpillArea, WriterSet
 /// How often the job store is asked whether the job is to be cancelled: well within the second that is promised.
 const HEARTBEAT: Duration = Duration::from_millis(400);
 
+/// How long the first in the line that servers share waits between two looks; each place behind it adds as much.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
+
+/// So many looks those far behind miss at most.
+const MOST_LOOKS_PASSED: u32 = 20;
+
 /// Failed heartbeats in a row that are put up with.
 const MOST_MISSED: u32 = 20;
 
@@ -69,6 +75,9 @@ pub struct ResumeOptions {
     pub allow_changed_source: bool,
     /// A database snapshot that is lost is no error: what was changed since then comes with the next export.
     pub allow_time_bounded: bool,
+    /// Word of a cancellation that was left while nobody ran the job is heeded. Without it the job goes on: that is what
+    /// was asked for last.
+    pub heed_cancel: bool,
 }
 
 impl ResumeOptions {
@@ -76,6 +85,13 @@ impl ResumeOptions {
     #[must_use]
     pub const fn allow_changed_source(mut self, allow: bool) -> Self {
         self.allow_changed_source = allow;
+        self
+    }
+
+    /// Sets whether word of a cancellation is heeded.
+    #[must_use]
+    pub const fn heed_cancel(mut self, heed: bool) -> Self {
+        self.heed_cancel = heed;
         self
     }
 
@@ -135,20 +151,21 @@ impl Job {
     }
 
     async fn try_run(&self) -> Result<JobReport> {
-        if !self.wait_for_turn().await? {
-            return Ok(self.cancelled_before_reading());
-        }
-        self.shared.become_state(JobState::InProgress);
+        let has_come = self.wait_for_turn().await?;
         let naming = self.naming();
-        let opened = match self.shared.halt.run_until_cancelled(self.open(&naming)).await {
-            Some(opened) => opened?,
-            None => match self.shared.take_early_fault() {
-                Some(fault) => return Err(fault),
-                // Nothing was read yet, so a job that is cancelled now has nothing to seal.
+        let (mut opened, progressed) = if self.has_begun_before() {
+            // Cancelled or not: what it has written is sealed or discarded by the books, and for them it is opened.
+            self.shared.become_state(JobState::InProgress);
+            self.open(&naming).await?
+        } else if has_come {
+            self.shared.become_state(JobState::InProgress);
+            match self.open_unless_halted(&naming).await? {
+                Some(opened) => opened,
                 None => return Ok(self.cancelled_before_reading()),
-            },
+            }
+        } else {
+            return Ok(self.cancelled_before_reading());
         };
-        let (mut opened, progressed) = opened;
         let objects = progressed.objects;
         let (mut fanned_out, ran) = self.engine(&opened, &naming, progressed.restart, &objects)?.run().await;
         if let Some(at) = fanned_out.take_lost_at() {
@@ -157,20 +174,72 @@ impl Job {
         self.conclude(opened, fanned_out, ran, objects, &naming).await
     }
 
+    /// Whether an attempt before this one may have written something.
+    fn has_begun_before(&self) -> bool {
+        let record = self.recorder.get().filter(|_| self.resume.is_some()).map(|recorder| recorder.record());
+        record.is_some_and(|record| record.transaction_time.is_some())
+    }
+
+    /// Opens a job that has written nothing; `None` if it is cancelled meanwhile.
+    async fn open_unless_halted(&self, naming: &Naming) -> Result<Option<(Opened, Progressed)>> {
+        match self.shared.halt.run_until_cancelled(self.open(naming)).await {
+            Some(opened) => opened.map(Some),
+            None => self.shared.take_early_fault().map_or(Ok(None), Err),
+        }
+    }
+
     /// Waits until the job may run; `false` if it is cancelled before.
     async fn wait_for_turn(&self) -> Result<bool> {
-        let Some(turn) = self.turn.as_ref().filter(|turn| !turn.has_come()) else { return Ok(true) };
+        let Some(turn) = &self.turn else { return Ok(true) };
+        self.look_at_line(turn).await?;
+        if turn.has_come() {
+            return Ok(true);
+        }
         if self.shared.become_state(JobState::Queued) {
             self.record_state(JobState::Queued).await?;
         }
-        match self.shared.halt.run_until_cancelled(turn.comes()).await {
-            Some(()) => {
+        match self.shared.halt.run_until_cancelled(self.turn_comes(turn)).await {
+            Some(come) => {
+                come?;
                 // From now on an attempt counts, though it may end before anything is opened.
                 self.record_state(JobState::InProgress).await?;
                 Ok(true)
             }
             None => self.shared.take_early_fault().map_or(Ok(false), Err),
         }
+    }
+
+    /// Stands in the line that servers share, and then in that of this process.
+    async fn turn_comes(&self, turn: &Turn) -> Result<()> {
+        loop {
+            let ahead = self.look_at_line(turn).await?;
+            if ahead == 0 {
+                turn.comes().await;
+                return Ok(());
+            }
+            // Who is far behind needn't ask often.
+            tokio::time::sleep(BETWEEN_LOOKS * u32::try_from(ahead).unwrap_or(u32::MAX).min(MOST_LOOKS_PASSED)).await;
+        }
+    }
+
+    /// Asks the store how many jobs have to run before, and lets the job in when there are none.
+    pub(super) async fn look_at_line(&self, turn: &Turn) -> Result<u64> {
+        let ahead = match (self.recorder.get(), self.config.jobs_at_once_of_key) {
+            (Some(recorder), Some(most)) => match recorder.place_in_line(turn.key(), most).await {
+                Ok(ahead) => ahead,
+                Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
+                // Heartbeats fail meanwhile, too, and it is they that end the job if it lasts.
+                Err(error) => {
+                    tracing::warn!(job = %self.id(), error = format!("{error:#}"), "the line can't be looked at");
+                    u64::from(MOST_LOOKS_PASSED)
+                }
+            },
+            _ => 0,
+        };
+        if ahead == 0 {
+            turn.let_in();
+        }
+        Ok(ahead)
     }
 
     pub(super) fn id(&self) -> &JobId {

@@ -2,6 +2,10 @@
 //!
 //! Jobs wait in line under a key, first come, first served. The keys take turns, so that a long line under one doesn't
 //! keep the others waiting.
+//!
+//! Where several servers share a job store, the store keeps the line of each key
+//! ([`place_in_line`](super::store::JobStore::place_in_line)), and a job comes to its turn here when the store has let
+//! it in. Two lines with an order of their own each would wait for each other.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -51,6 +55,8 @@ struct Line {
 #[derive(Debug)]
 struct Waiting {
     number: u64,
+    /// Whether it may have its turn as far as other servers are concerned.
+    is_let_in: bool,
     comes: watch::Sender<bool>,
 }
 
@@ -67,13 +73,13 @@ impl Turns {
         })))
     }
 
-    /// Puts a job at the end of its key's line.
-    pub(super) fn stand_in_line(&self, key: &QueueKey) -> Turn {
+    /// Puts a job at the end of its key's line. Unless it `is_let_in`, others pass it by until it is.
+    pub(super) fn stand_in_line(&self, key: &QueueKey, is_let_in: bool) -> Turn {
         let (comes, has_come) = watch::channel(false);
         let mut lines = self.lock();
         let number = lines.next_number;
         lines.next_number += 1;
-        let waiting = Waiting { number, comes };
+        let waiting = Waiting { number, is_let_in, comes };
         match lines.line(key) {
             Some(line) => line.waiting.push_back(waiting),
             None => {
@@ -101,11 +107,11 @@ impl Lines {
 
     fn give_turns(&mut self) {
         while self.running < self.most {
-            let may_run = |line: &Line| line.running < self.most_of_key && !line.waiting.is_empty();
+            let may_run = |line: &Line| line.running < self.most_of_key && line.next().is_some();
             let Some(mut line) = self.lines.iter().position(may_run).and_then(|place| self.lines.remove(place)) else {
                 return;
             };
-            if let Some(waiting) = line.waiting.pop_front() {
+            if let Some(waiting) = line.next().and_then(|next| line.waiting.remove(next)) {
                 // Who waits no longer has left the line before.
                 waiting.comes.send_replace(true);
                 line.running += 1;
@@ -132,7 +138,30 @@ impl Lines {
     }
 }
 
+impl Line {
+    /// The place of who is first of those that are let in.
+    fn next(&self) -> Option<usize> {
+        self.waiting.iter().position(|waiting| waiting.is_let_in)
+    }
+}
+
 impl Turn {
+    /// What the job stands in line under.
+    pub(super) const fn key(&self) -> &QueueKey {
+        &self.key
+    }
+
+    /// Lets the job in, as the store that servers share has done.
+    pub(super) fn let_in(&self) {
+        let mut lines = self.turns.lock();
+        let waiting = lines.line(&self.key).map(|line| line.waiting.iter_mut());
+        let Some(own) = waiting.and_then(|mut waiting| waiting.find(|waiting| waiting.number == self.number)) else {
+            return;
+        };
+        own.is_let_in = true;
+        lines.give_turns();
+    }
+
     /// Whether it is the job's turn.
     pub(super) fn has_come(&self) -> bool {
         *self.has_come.borrow()
@@ -181,7 +210,7 @@ mod tests {
     #[test]
     fn jobs_of_a_key_run_in_the_order_in_which_they_came() {
         let turns = turns(0, 1);
-        let waiting = ["1", "2", "3", "4"].map(|name| (name, turns.stand_in_line(&key("a"))));
+        let waiting = ["1", "2", "3", "4"].map(|name| (name, turns.stand_in_line(&key("a"), true)));
         assert_eq!((turns.waiting(&key("a")), turns.waiting(&key("b"))), (3, 0));
         assert_eq!(order(waiting.into()), ["1", "2", "3", "4"]);
         assert!(turns.lock().lines.is_empty(), "a key without jobs takes no memory");
@@ -190,9 +219,9 @@ mod tests {
     #[test]
     fn keys_take_turns_however_long_their_lines_are() {
         let turns = turns(1, 1);
-        let of_a = ["a1", "a2", "a3"].map(|name| (name, turns.stand_in_line(&key("a"))));
-        let of_b = ["b1", "b2"].map(|name| (name, turns.stand_in_line(&key("b"))));
-        let of_c = [("c1", turns.stand_in_line(&key("c")))];
+        let of_a = ["a1", "a2", "a3"].map(|name| (name, turns.stand_in_line(&key("a"), true)));
+        let of_b = ["b1", "b2"].map(|name| (name, turns.stand_in_line(&key("b"), true)));
+        let of_c = [("c1", turns.stand_in_line(&key("c"), true))];
         let all = of_a.into_iter().chain(of_b).chain(of_c).collect();
         assert_eq!(order(all), ["a1", "b1", "c1", "a2", "b2", "a3"]);
     }
@@ -200,14 +229,14 @@ mod tests {
     #[test]
     fn keys_do_not_wait_for_each_other_unless_there_is_a_limit_for_all() {
         let turns = turns(0, 1);
-        let [a, b] = [key("a"), key("b")].map(|key| turns.stand_in_line(&key));
-        assert!(a.has_come() && b.has_come() && !turns.stand_in_line(&key("a")).has_come());
+        let [a, b] = [key("a"), key("b")].map(|key| turns.stand_in_line(&key, true));
+        assert!(a.has_come() && b.has_come() && !turns.stand_in_line(&key("a"), true).has_come());
     }
 
     #[test]
     fn who_leaves_the_line_is_passed_over() {
         let turns = turns(0, 1);
-        let [first, second, third] = [(); 3].map(|()| turns.stand_in_line(&key("a")));
+        let [first, second, third] = [(); 3].map(|()| turns.stand_in_line(&key("a"), true));
         drop(second);
         assert!(!third.has_come());
         drop(first);
@@ -217,14 +246,27 @@ mod tests {
     #[test]
     fn without_limits_nobody_waits() {
         let turns = turns(0, 0);
-        let all: Vec<Turn> = (0..100).map(|_| turns.stand_in_line(&QueueKey::default())).collect();
+        let all: Vec<Turn> = (0..100).map(|_| turns.stand_in_line(&QueueKey::default(), true)).collect();
         assert!(all.iter().all(Turn::has_come));
+    }
+
+    #[test]
+    fn who_is_not_let_in_is_passed_by_and_keeps_his_place() {
+        let turns = turns(0, 1);
+        let [first, second] = [false, true].map(|is_let_in| turns.stand_in_line(&key("a"), is_let_in));
+        let third = turns.stand_in_line(&key("a"), true);
+        assert!(!first.has_come() && second.has_come() && !third.has_come());
+        assert_eq!(turns.waiting(&key("a")), 2);
+        first.let_in();
+        assert!(!first.has_come(), "one at a time");
+        drop(second);
+        assert!(first.has_come() && !third.has_come());
     }
 
     #[tokio::test]
     async fn a_turn_can_be_waited_for() {
         let turns = turns(1, 0);
-        let [first, second] = [(); 2].map(|()| turns.stand_in_line(&key("a")));
+        let [first, second] = [(); 2].map(|()| turns.stand_in_line(&key("a"), true));
         first.comes().await;
         let (_, ()) = tokio::join!(async { drop(first) }, second.comes());
         assert!(second.has_come());
@@ -245,7 +287,7 @@ mod tests {
                 if leaves && !all.is_empty() {
                     drop(all.remove(place.index(all.len())));
                 } else {
-                    all.push((name, turns.stand_in_line(&key(&name.to_string()))));
+                    all.push((name, turns.stand_in_line(&key(&name.to_string()), true)));
                 }
                 let running = |name: usize| all.iter().filter(|(own, turn)| *own == name && turn.has_come()).count();
                 let in_all: usize = (0..3).map(running).sum();

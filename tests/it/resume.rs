@@ -1,5 +1,7 @@
 //! Jobs that are interrupted at any place and go on: what comes out is what an undisturbed job writes.
 
+mod cancelled;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -9,6 +9,7 @@ mod expiry;
 mod file;
 mod order;
 mod places;
+mod recovery;
 mod running;
 mod view;
 
@@ -30,7 +31,7 @@ use self::running::Running;
 use super::config::OnCancel;
 use super::exporter::{Exporter, JobPlaces, new_job_id};
 use super::handle::JobHandle;
-use super::store::{CancelWish, JobRecord, JobStore};
+use super::store::{CancelWish, JobStore};
 use super::sweep::{SweepOptions, sweep};
 use crate::clock::Clock;
 use crate::destination::Destination;
@@ -192,30 +193,6 @@ impl JobService {
         }
     }
 
-    /// Goes on with the jobs that a process before this one has left, and gives their number.
-    ///
-    /// # Errors
-    /// When the job store can't be read. A job that can't be gone on with is told in the log, and the others go on.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime with time enabled.
-    pub async fn recover(&self) -> Result<usize> {
-        let mut recovered = 0;
-        for record in self.0.jobs.list().await? {
-            if !record.is_interrupted() {
-                continue;
-            }
-            match self.go_on(&record).await {
-                Ok(true) => recovered += 1,
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::warn!(job = %record.id, error = format!("{error:#}"), "a job can't be gone on with");
-                }
-            }
-        }
-        Ok(recovered)
-    }
-
     /// Asks the job store for a job that it doesn't have.
     ///
     /// # Errors
@@ -238,32 +215,6 @@ impl JobService {
         self.0.watchers.close();
         self.0.watchers.wait().await;
         self.0.watchers.reopen();
-    }
-
-    async fn go_on(&self, record: &JobRecord) -> Result<bool> {
-        let Some(kept) = Kept::of_record(record) else { return Ok(false) };
-        let data_store = self.known(&kept.datastore_id)?;
-        let destination = self.destination(data_store, &kept)?;
-        if kept.origin == Origin::Profile && self.was_deleted(&record.id).await? {
-            return self.remove(&record.id).await.map(|()| false);
-        }
-        let exporter = self.exporter_for(data_store, destination, &kept)?;
-        match exporter.resume(&record.id).await {
-            Ok(handle) => {
-                self.watch(handle);
-                Ok(true)
-            }
-            // Another server has it.
-            Err(error) if error.kind() == ErrorKind::Fenced => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Whether its caller has deleted a job that nobody runs.
-    async fn was_deleted(&self, id: &JobId) -> Result<bool> {
-        let Some(claim) = self.0.jobs.claim(id).await? else { return Ok(false) };
-        let wish = self.0.jobs.heartbeat(&claim).await?;
-        Ok(wish.is_some_and(|wish| wish.on_cancel == Some(OnCancel::Discard)))
     }
 
     fn known(&self, datastore: &str) -> Result<&DataStore> {

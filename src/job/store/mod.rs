@@ -24,6 +24,7 @@ mod wire;
 
 use std::any::Any;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -37,6 +38,7 @@ pub use record::{JobRecord, RECORD_FORMAT, Settings};
 pub use sqlite::SqliteJobStore;
 
 use super::config::OnCancel;
+use super::turns::QueueKey;
 use crate::error::Result;
 use crate::request::JobId;
 use crate::writer::Entry;
@@ -112,6 +114,24 @@ pub trait JobStore: fmt::Debug + Send + Sync {
     /// # Errors
     /// As of [`update`](Self::update).
     async fn clear_cancel(&self, claim: &Claim) -> Result<()>;
+
+    /// Whether the store keeps the lines of queue keys, because several servers share it. If not, each process keeps its
+    /// own.
+    fn keeps_lines(&self) -> bool {
+        false
+    }
+
+    /// Puts a job in the line of a queue key, if it isn't there, and tells how many jobs have to end or leave before it
+    /// may run. 0: it has its turn, and keeps it until its record says that it is over.
+    ///
+    /// At most `most` jobs of a key have their turns at a time, whoever runs them, in the order in which they were created.
+    /// A job that nobody holds keeps its place for a while, so that whoever goes on with it finds it there.
+    ///
+    /// # Errors
+    /// As of [`update`](Self::update).
+    async fn place_in_line(&self, _claim: &Claim, _key: &QueueKey, _most: NonZeroUsize) -> Result<u64> {
+        Ok(0)
+    }
 
     /// Removes a job with its journal.
     ///

@@ -6,6 +6,7 @@ mod elsewhere;
 mod failures;
 mod job_store;
 pub(crate) mod layouts;
+mod line;
 pub(crate) mod server;
 #[cfg(feature = "s3")]
 mod tls;

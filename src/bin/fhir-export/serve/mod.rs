@@ -126,6 +126,7 @@ async fn try_serve(plan: &Serving, screen: &Screen) -> fhir_export::Result<()> {
         () = listener.serve(app, stopping.cancelled()) => {}
         () = signalled => {}
         never = service.keep_removing_expired() => match never {},
+        never = service.keep_recovering() => match never {},
         never = recorder.keep_small() => match never {},
     }
     if service.running() > 0 {

@@ -110,7 +110,7 @@ async fn renew(inner: Arc<Inner>, job: String, fence: u64, lease: Lease, dropped
     let given_up = inner.run("the claim on a job can't be given up", Duration::ZERO, |session| {
         let job = job.clone();
         async move {
-            let update = "UPDATE fhir_export.jobs SET lease_until = NULL WHERE id = $1 AND fence = $2";
+            let update = "UPDATE fhir_export.jobs SET lease_until = clock_timestamp() WHERE id = $1 AND fence = $2";
             session.execute_typed(update, &[(&job, Type::TEXT), (&fence, Type::INT8)]).await
         }
     });

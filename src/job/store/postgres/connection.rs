@@ -27,9 +27,10 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const APPLICATION: &str = "fhir-export jobs";
 
 /// Version of the tables.
-const TABLES_VERSION: i64 = 1;
+const TABLES_VERSION: i64 = 2;
 
-/// Two servers that start together make the tables one after the other.
+/// Makes the tables, or brings those of an older version up to this one. Two servers that start together do so one after
+/// the other.
 const TABLES: &str = "
 BEGIN;
 SELECT pg_advisory_xact_lock(5064679018321);
@@ -44,6 +45,10 @@ CREATE TABLE IF NOT EXISTS fhir_export.entries (
 );
 CREATE TABLE IF NOT EXISTS fhir_export.jobs_version (version bigint PRIMARY KEY);
 INSERT INTO fhir_export.jobs_version SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM fhir_export.jobs_version);
+ALTER TABLE fhir_export.jobs ADD COLUMN IF NOT EXISTS queue text,
+  ADD COLUMN IF NOT EXISTS has_turn boolean NOT NULL DEFAULT false;
+CREATE INDEX IF NOT EXISTS jobs_in_line ON fhir_export.jobs (queue, number) WHERE queue IS NOT NULL;
+UPDATE fhir_export.jobs_version SET version = 2;
 COMMIT;
 ";
 
@@ -167,11 +172,15 @@ impl Inner {
         let version = self.run("the tables of the job store can't be made", Duration::ZERO, |session| async move {
             let is_there: bool =
                 session.query_one("SELECT to_regclass('fhir_export.jobs_version') IS NOT NULL", &[]).await?.get(0);
-            if !is_there {
-                session.batch_execute(TABLES).await?;
+            let select = "SELECT max(version) FROM fhir_export.jobs_version";
+            if is_there {
+                let version: Option<i64> = session.query_one(select, &[]).await?.get(0);
+                if version.is_some_and(|version| version >= TABLES_VERSION) {
+                    return Ok(version);
+                }
             }
-            let version = session.query_one("SELECT max(version) FROM fhir_export.jobs_version", &[]).await?;
-            Ok(version.get::<_, Option<i64>>(0))
+            session.batch_execute(TABLES).await?;
+            Ok(session.query_one(select, &[]).await?.get(0))
         });
         match version.await? {
             Some(version) if version > TABLES_VERSION => {

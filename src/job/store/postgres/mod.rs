@@ -8,20 +8,26 @@
 //! Each claim has a higher fence than the one before. Every write names its fence and locks the job's row in the same
 //! statement, so an entry is either seen by whoever claims the job next, or refused.
 //!
+//! The jobs of a queue key stand in one line, whichever server has them ([`place_in_line`](JobStore::place_in_line)). A
+//! server asks for its own; nobody tells it, because who is told must listen, and who was stopped doesn't.
+//!
 //! What a lost connection leaves in doubt is written again. Entries have numbers of their own, so none is in twice.
 
 mod claims;
 mod connection;
+mod line;
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::{CancelWish, Claim, JobRecord, JobStore, RECORD_FORMAT, fenced, unknown, wire};
 use crate::error::{Error, ErrorKind, Result};
+use crate::job::turns::QueueKey;
 use crate::postgres::Address;
 use crate::request::JobId;
 use crate::writer::Entry;
@@ -160,7 +166,8 @@ impl JobStore for PostgresJobStore {
                     .query_typed_opt(
                         "UPDATE fhir_export.jobs
                          SET fence = CASE WHEN holder = $2 THEN fence ELSE fence + 1 END, holder = $2,
-                             lease_until = clock_timestamp() + make_interval(secs => $3)
+                             lease_until = clock_timestamp() + make_interval(secs => $3),
+                             has_turn = has_turn AND lease_until > clock_timestamp() - make_interval(secs => $3)
                          WHERE id = $1 AND (lease_until IS NULL OR lease_until <= clock_timestamp() OR fence = $4
                              OR holder = $2)
                          RETURNING fence",
@@ -190,11 +197,17 @@ impl JobStore for PostgresJobStore {
 
     async fn update(&self, claim: &Claim, record: &JobRecord) -> Result<()> {
         let (id, fence, text) = (claim.job().to_string(), fence_of(claim), wire::encode_record(record)?);
+        // Who is over leaves the line.
+        let stays = !record.state.is_terminal();
         let changed = self.0.run("the record of a job can't be written", move |session| {
             let (id, text) = (id.clone(), text.clone());
             async move {
-                let update = "UPDATE fhir_export.jobs SET record = $3 WHERE id = $1 AND fence = $2";
-                session.execute_typed(update, &[(&id, Type::TEXT), (&fence, Type::INT8), (&text, Type::TEXT)]).await
+                let update = "UPDATE fhir_export.jobs
+                              SET record = $3, has_turn = has_turn AND $4, queue = CASE WHEN $4 THEN queue END
+                              WHERE id = $1 AND fence = $2";
+                let values: [(&(dyn ToSql + Sync), Type); 4] =
+                    [(&id, Type::TEXT), (&fence, Type::INT8), (&text, Type::TEXT), (&stays, Type::BOOL)];
+                session.execute_typed(update, &values).await
             }
         });
         self.held(claim, changed.await?).await
@@ -275,6 +288,14 @@ impl JobStore for PostgresJobStore {
             }
         });
         self.held(claim, changed.await?).await
+    }
+
+    fn keeps_lines(&self) -> bool {
+        true
+    }
+
+    async fn place_in_line(&self, claim: &Claim, key: &QueueKey, most: NonZeroUsize) -> Result<u64> {
+        line::place(&self.0, claim, key, most).await
     }
 
     async fn remove(&self, claim: Claim) -> Result<()> {

@@ -84,7 +84,7 @@
 
 // Data runs one way: source → scan → filter → fan-out → writer → destination, with the job above.
 // `tests/it/hygiene.rs` reads the imports and keeps it so.
-#[cfg(feature = "auth")]
+#[cfg(any(feature = "auth", feature = "http"))]
 pub mod auth;
 pub mod budget;
 #[cfg(feature = "s3")]

@@ -18,6 +18,9 @@ use crate::request::MAX_BODY_BYTES;
 /// Longest body of a request that starts no job: an identifier and some filters. There may be many of them at once.
 const MOST_BYTES_OF_OTHERS: usize = 64 << 10;
 
+/// Longest body of any request.
+pub(super) const MOST_BYTES: usize = MAX_BODY_BYTES;
+
 /// Whom a request comes from, and so how it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Caller {
@@ -59,7 +62,7 @@ pub(super) async fn admit(State(api): State<Api>, request: Request, next: Next) 
 }
 
 /// A body that comes slowly doesn't hold the place of one that starts a job for ever.
-async fn in_time(limit: Duration, body: Body, most_bytes: usize) -> Result<Bytes, Refused> {
+pub(super) async fn in_time(limit: Duration, body: Body, most_bytes: usize) -> Result<Bytes, Refused> {
     match tokio::time::timeout(limit, to_bytes(body, most_bytes)).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(_)) => {

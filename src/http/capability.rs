@@ -33,10 +33,44 @@ pub(super) async fn statement(
         "implementation": {"description": "FHIR bulk export", "url": address::base(&requested)},
         "fhirVersion": "4.0.1",
         "format": ["application/fhir+json", "json"],
-        "rest": [{"mode": "server", "resource": resources(), "operation": [operation("export")]}],
+        "rest": [rest(&api)],
     });
     let fhir = HeaderValue::from_static("application/fhir+json");
     Ok(([(header::CONTENT_TYPE, fhir)], Json(statement)).into_response())
+}
+
+/// `GET /.well-known/smart-configuration`.
+pub(super) async fn smart(State(api): State<Api>, Path(datastore): Path<String>) -> Result<Response, Refused> {
+    let configuration = api.settings.access.guard().and_then(|guard| guard.smart_configuration.as_ref());
+    match configuration.filter(|_| api.service.data_store(&datastore).is_some()) {
+        Some(configuration) => Ok(Json(configuration).into_response()),
+        None => Err(Refused::not_found("no tokens are taken here")),
+    }
+}
+
+fn rest(api: &Api) -> Value {
+    let mut rest = json!({"mode": "server", "resource": resources(), "operation": [operation("export")]});
+    let smart = api.settings.access.guard().and_then(|guard| guard.smart_configuration.as_ref());
+    if let (Some(smart), Some(rest)) = (smart, rest.as_object_mut()) {
+        rest.insert("security".to_owned(), security(smart));
+    }
+    rest
+}
+
+/// That tokens are taken, and where they are to be had.
+fn security(smart: &Value) -> Value {
+    let service = json!({"coding": [{
+        "system": "http://terminology.hl7.org/CodeSystem/restful-security-service",
+        "code": "SMART-on-FHIR",
+    }]});
+    let uris = json!([{"url": "token", "valueUri": smart.get("token_endpoint")}]);
+    json!({
+        "service": [service],
+        "extension": [{
+            "url": "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris",
+            "extension": uris,
+        }],
+    })
 }
 
 fn operation(definition: &str) -> Value {

@@ -7,8 +7,10 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
+use super::guard::Granted;
 use super::outcome::Refused;
 use super::{Api, status};
+use crate::auth::Action;
 use crate::job::OutputFile;
 use crate::job::service::ExportedFile;
 
@@ -23,10 +25,12 @@ pub(super) fn point_here(file: &mut OutputFile, base: &str, job: &str) {
 /// `GET /export/{job}/files/{name}`.
 pub(super) async fn download(
     State(api): State<Api>,
+    granted: Granted,
     Path((datastore, job, name)): Path<(String, String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
-    let view = status::find(&api, &datastore, &job).await?;
+    granted.covers(Action::GetExportedFile, &datastore)?;
+    let view = status::find(&api, &granted, &datastore, &job).await?;
     let unknown = || Refused::not_found("there is no such file, or it is gone");
     let file = api.service.open_file(&view, &name).await?.ok_or_else(unknown)?;
     let etag = format!("\"{}\"", file.crc64nvme);

@@ -11,9 +11,11 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::guard::Granted;
 use super::outcome::Refused;
 use super::preferences::{BodyType, Preferences, body_type, refuse_unless_accepted};
 use super::{Api, address};
+use crate::auth::Action;
 use crate::job::service::SkippedParameter;
 use crate::job::{JobState, JobView, Order, Origin};
 use crate::request::{Accepted, Draft, Fault, FaultKind, Level, MAX_BODY_BYTES, ResourceId};
@@ -21,6 +23,7 @@ use crate::request::{Accepted, Draft, Fault, FaultKind, Level, MAX_BODY_BYTES, R
 /// `…/$export` with any method.
 pub(super) async fn handle(
     State(api): State<Api>,
+    granted: Granted,
     path: RawPathParams,
     OriginalUri(uri): OriginalUri,
     request: Request<Body>,
@@ -30,6 +33,7 @@ pub(super) async fn handle(
         return Err(Refused::not_supported());
     }
     let datastore = parameter(&path, "datastore").unwrap_or_default();
+    granted.covers(action(&parts.method), &datastore)?;
     if api.service.data_store(&datastore).is_none() {
         return Err(Refused::not_found("there is no such data store"));
     }
@@ -66,6 +70,7 @@ pub(super) async fn handle(
         }
     }
     let Accepted { request, ignored } = draft.finish()?;
+    let request = granted.narrowed(&api, request).await?;
     let requested = address::requested(&api.settings, &parts.headers, &uri);
     let order = Order {
         origin,
@@ -73,9 +78,14 @@ pub(super) async fn handle(
         client_token: None,
         separate_status: preferences.separate_status && origin == Origin::Profile,
         skipped: SkippedParameter::all_of(&ignored),
+        owner: granted.owner(),
     };
     let view = api.service.start(&datastore, request, &order).await?;
     Ok(started(&view, address::base(&requested)))
+}
+
+fn action(method: &Method) -> Action {
+    if *method == Method::GET { Action::StartExportWithGet } else { Action::StartExportWithPost }
 }
 
 fn parameter(path: &RawPathParams, name: &str) -> Option<String> {

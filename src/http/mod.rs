@@ -13,17 +13,21 @@
 //! | `POST /` with `X-Amz-Target` | the SDK's operations |
 //! | `GET /healthz`, `GET /readyz` | whether the process lives, and whether its job store answers |
 //! | `GET /metrics` | the numbers of [`metrics`](crate::metrics), if the host gives a [`MetricsText`] |
+//! | `GET …/.well-known/smart-configuration` | where tokens are to be had, if the host says so |
 //!
-//! Every refusal is an `OperationOutcome` that tells all faults of the request at once. Who may ask for what isn't
-//! decided here: without authentication a server listens on loopback only.
+//! Every refusal is an `OperationOutcome` that tells all faults of the request at once. Whether anybody is asked who he is,
+//! and who says what he may do, is for the host to set: [`Access`]. No handler is reached before that is decided.
 //!
 //! Sources: HealthLake contract sections 1 to 6 and 10; Bulk Data Access IG 1.0.1, 2.0.0 and 3.0.0.
 
+mod access;
 mod address;
 mod admission;
+mod asked;
 mod capability;
 mod date;
 mod files;
+mod guard;
 mod kick_off;
 mod metrics;
 mod outcome;
@@ -43,6 +47,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use tokio::sync::Semaphore;
 
+pub use self::access::{Access, Guard};
 pub use self::metrics::MetricsText;
 use crate::job::JobService;
 
@@ -64,6 +69,8 @@ pub struct Settings {
     pub signed_urls: Option<Duration>,
     /// What `/metrics` shows; nothing by default.
     pub metrics: Option<MetricsText>,
+    /// Who is let in: everybody by default.
+    pub access: Access,
 }
 
 impl Default for Settings {
@@ -76,6 +83,7 @@ impl Default for Settings {
             body_timeout: Duration::from_secs(30),
             signed_urls: None,
             metrics: None,
+            access: Access::Open,
         }
     }
 }
@@ -104,6 +112,7 @@ pub fn router(service: JobService, settings: Settings) -> Router {
         .route("/export/{job}", get(status::describe).delete(status::delete).fallback(outcome::no_such_interaction))
         .route("/export/{job}/files/{name}", get(files::download).fallback(outcome::no_such_interaction))
         .route("/metadata", get(capability::statement).fallback(outcome::no_such_interaction))
+        .route("/.well-known/smart-configuration", get(capability::smart).fallback(outcome::no_such_interaction))
         .fallback(outcome::no_such_interaction);
     Router::new()
         .nest("/datastore/{datastore}/r4", store)
@@ -114,7 +123,9 @@ pub fn router(service: JobService, settings: Settings) -> Router {
         .route("/metrics", get(metrics::text))
         .fallback(outcome::no_such_interaction)
         .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(api.clone(), guard::decide))
         .layer(middleware::from_fn_with_state(api.clone(), admission::admit))
+        .layer(middleware::from_fn_with_state(api.clone(), guard::refuse_nobody))
         .layer(middleware::from_fn(outcome::in_words))
         .with_state(api)
 }

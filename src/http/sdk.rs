@@ -1,17 +1,19 @@
 //! The operations of HealthLake's SDK: JSON 1.0 with `X-Amz-Target` (contract section 5).
 
-use axum::Json;
+use axum::{Extension, Json};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::guard::Granted;
 use super::outcome::Refused;
 use super::properties::{self, Wire};
 use super::{Api, address, kick_off};
+use crate::auth::Action;
 use crate::error::{Error, ErrorKind};
-use crate::job::{DataStore, JobState, JobView, Order, Origin, QueueKey};
+use crate::job::{DataStore, JobState, JobView, Order, Origin};
 use crate::request::{Accepted, ClientToken, Draft, Fault, Handling, JobId, Level, Refusal};
 
 /// Most jobs of one list, and as many as there are if nothing is said (contract section 2.1).
@@ -88,8 +90,13 @@ fn answer(status: StatusCode, body: &Value) -> Response {
     response
 }
 
+/// Who isn't let in, in the words of the SDK.
+pub(super) fn deny(name: &'static str, message: &str) -> Response {
+    Exception { name, message: message.to_owned() }.into_response()
+}
+
 /// `POST /`.
-pub(super) async fn handle(State(api): State<Api>, request: Request<Body>) -> Response {
+pub(super) async fn handle(State(api): State<Api>, granted: Option<Extension<Granted>>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let target = parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
     let Some(operation) = target.strip_prefix("HealthLake.") else {
@@ -102,7 +109,10 @@ pub(super) async fn handle(State(api): State<Api>, request: Request<Body>) -> Re
         Err(refused) => return Exception::validation(refused.diagnostics()).into_response(),
     };
     let done = match Input::read(&body) {
-        Ok(input) => act(&api, operation, &input, &body, &requested).await,
+        Ok(input) => {
+            let granted = granted.map(|Extension(granted)| granted);
+            act(&Asking { api: &api, granted, requested: &requested }, operation, &input, &body).await
+        }
         Err(exception) => Err(exception),
     };
     match done {
@@ -111,13 +121,31 @@ pub(super) async fn handle(State(api): State<Api>, request: Request<Body>) -> Re
     }
 }
 
-async fn act(api: &Api, operation: &str, input: &Input, body: &[u8], requested: &str) -> Result<Value, Exception> {
+/// What an operation is asked with.
+struct Asking<'a> {
+    api: &'a Api,
+    /// None: what isn't offered was asked for.
+    granted: Option<Granted>,
+    requested: &'a str,
+}
+
+impl Asking<'_> {
+    /// What was granted, if it is this.
+    fn granted(&self, action: Action, datastore: &str) -> Result<&Granted, Exception> {
+        let denied = |message: &str| Exception { name: "AccessDeniedException", message: message.to_owned() };
+        let granted = self.granted.as_ref().ok_or_else(|| denied("nothing was granted"))?;
+        granted.covers(action, datastore).map_err(|refused| denied(refused.diagnostics()))?;
+        Ok(granted)
+    }
+}
+
+async fn act(asking: &Asking<'_>, operation: &str, input: &Input, body: &[u8]) -> Result<Value, Exception> {
     match operation {
-        "StartFHIRExportJob" => start(api, input, body, requested).await,
-        "DescribeFHIRExportJob" => describe(api, input).await,
-        "ListFHIRExportJobs" => list(api, input).await,
-        "DescribeFHIRDatastore" => datastore(api, input, requested),
-        "ListFHIRDatastores" => Ok(datastores(api, requested)),
+        "StartFHIRExportJob" => start(asking, input, body).await,
+        "DescribeFHIRExportJob" => describe(asking, input).await,
+        "ListFHIRExportJobs" => list(asking, input).await,
+        "DescribeFHIRDatastore" => datastore(asking, input),
+        "ListFHIRDatastores" => datastores(asking),
         _ => Err(Exception { name: "UnknownOperationException", message: format!("{operation} isn't offered here") }),
     }
 }
@@ -172,7 +200,8 @@ fn known<'a>(api: &Api, input: &'a Input) -> Result<&'a str, Exception> {
     Ok(id)
 }
 
-async fn start(api: &Api, input: &Input, body: &[u8], requested: &str) -> Result<Value, Exception> {
+async fn start(asking: &Asking<'_>, input: &Input, body: &[u8]) -> Result<Value, Exception> {
+    let Asking { api, requested, .. } = asking;
     let mut draft = Draft::new(Handling::Strict);
     draft.set_level(Level::System);
     draft.read_body(body);
@@ -185,9 +214,20 @@ async fn start(api: &Api, input: &Input, body: &[u8], requested: &str) -> Result
     };
     let Accepted { request, .. } = draft.finish()?;
     let datastore = known(api, input)?;
+    let granted = asking.granted(Action::StartExport, datastore)?;
+    let request = granted
+        .narrowed(api, request)
+        .await
+        .map_err(|refused| Exception { name: "AccessDeniedException", message: refused.diagnostics().to_owned() })?;
     let base = format!("{requested}datastore/{datastore}/r4/$export");
-    let order =
-        Order { origin: Origin::Sdk, request_url: base, client_token, separate_status: false, skipped: Vec::new() };
+    let order = Order {
+        origin: Origin::Sdk,
+        request_url: base,
+        client_token,
+        separate_status: false,
+        skipped: Vec::new(),
+        owner: granted.owner(),
+    };
     let view = api.service.start(datastore, request, &order).await?;
     Ok(json!({
         "JobId": view.id.as_str(),
@@ -196,17 +236,22 @@ async fn start(api: &Api, input: &Input, body: &[u8], requested: &str) -> Result
     }))
 }
 
-async fn describe(api: &Api, input: &Input) -> Result<Value, Exception> {
+async fn describe(asking: &Asking<'_>, input: &Input) -> Result<Value, Exception> {
+    let api = asking.api;
     let datastore = known(api, input)?;
+    let granted = asking.granted(Action::DescribeExport, datastore)?;
     let id = input.required("JobId")?;
     let id = JobId::new(id).map_err(|fault| Exception::from(fault.at("JobId")))?;
     let view = api.service.describe(datastore, &id).await?;
+    let view = view.filter(|view| granted.sees(view));
     let view = view.ok_or_else(|| Exception::not_found(format!("there is no export job {id}")))?;
     Ok(json!({"ExportJobProperties": properties::of(&view, Wire::Sdk)}))
 }
 
-async fn list(api: &Api, input: &Input) -> Result<Value, Exception> {
+async fn list(asking: &Asking<'_>, input: &Input) -> Result<Value, Exception> {
+    let api = asking.api;
     let datastore = known(api, input)?;
+    let granted = asking.granted(Action::ListExports, datastore)?;
     let most = match input.0.get("MaxResults") {
         None | Some(Value::Null) => USUAL_RESULTS,
         Some(value) => value
@@ -218,7 +263,7 @@ async fn list(api: &Api, input: &Input) -> Result<Value, Exception> {
     let filter = Filter::of(input)?;
     let after = input.text("NextToken")?;
     let views = api.service.list(datastore).await?;
-    let shown: Vec<&JobView> = views.iter().filter(|view| filter.admits(view)).collect();
+    let shown: Vec<&JobView> = views.iter().filter(|view| granted.sees(view) && filter.admits(view)).collect();
     // The token is the id of the last job that was shown: jobs that came since don't move it.
     let begin = match after {
         None => 0,
@@ -269,22 +314,24 @@ impl<'a> Filter<'a> {
     }
 }
 
-fn datastore(api: &Api, input: &Input, requested: &str) -> Result<Value, Exception> {
-    let id = known(api, input)?;
-    Ok(json!({"DatastoreProperties": datastore_properties(api, id, requested)}))
+fn datastore(asking: &Asking<'_>, input: &Input) -> Result<Value, Exception> {
+    let id = known(asking.api, input)?;
+    asking.granted(Action::DescribeDatastore, id)?;
+    let store = asking.api.service.data_store(id);
+    Ok(json!({"DatastoreProperties": store.map(|store| datastore_properties(store, asking.requested))}))
 }
 
-fn datastores(api: &Api, requested: &str) -> Value {
-    let all = api.service.data_stores().map(|one| datastore_properties(api, one.id().as_str(), requested));
-    json!({"DatastorePropertiesList": all.collect::<Vec<_>>()})
+fn datastores(asking: &Asking<'_>) -> Result<Value, Exception> {
+    asking.granted.as_ref().ok_or_else(|| Exception::validation("nothing was granted"))?;
+    let all = asking.api.service.data_stores().map(|one| datastore_properties(one, asking.requested));
+    Ok(json!({"DatastorePropertiesList": all.collect::<Vec<_>>()}))
 }
 
-fn datastore_properties(api: &Api, id: &str, requested: &str) -> Value {
-    let owner = api.service.data_store(id).map(DataStore::belongs_to).cloned().unwrap_or_default();
-    let QueueKey { account, region } = owner;
+fn datastore_properties(store: &DataStore, requested: &str) -> Value {
+    let id = store.id().as_str();
     json!({
         "DatastoreId": id,
-        "DatastoreArn": format!("arn:aws:healthlake:{region}:{account}:datastore/fhir/{id}"),
+        "DatastoreArn": store.arn(),
         "DatastoreName": id,
         "DatastoreStatus": "ACTIVE",
         "DatastoreTypeVersion": "R4",

@@ -7,9 +7,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::guard::Granted;
 use super::outcome::{Refused, issue, outcome};
 use super::properties::{self, Wire};
 use super::{Api, address, date, files};
+use crate::auth::Action;
 use crate::job::{JobState, JobView, Manifest, Origin, OutputFile};
 use crate::request::JobId;
 
@@ -20,20 +22,23 @@ const PROGRESS: &str = "x-progress";
 /// `GET /export/{job}`.
 pub(super) async fn describe(
     State(api): State<Api>,
+    granted: Granted,
     Path((datastore, job)): Path<(String, String)>,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
-    let view = find(&api, &datastore, &job).await?;
+    granted.covers(Action::DescribeExportWithGet, &datastore)?;
+    let view = find(&api, &granted, &datastore, &job).await?;
     let requested = address::requested(&api.settings, &headers, &uri);
     answer(&api, &view, address::base(&requested)).await
 }
 
-/// The job of an id in a data store.
-pub(super) async fn find(api: &Api, datastore: &str, job: &str) -> Result<JobView, Refused> {
+/// The job of an id in a data store, if the caller may see it.
+pub(super) async fn find(api: &Api, granted: &Granted, datastore: &str, job: &str) -> Result<JobView, Refused> {
     let unknown = || Refused::not_found("there is no such export job");
     let id = JobId::new(job).map_err(|_| unknown())?;
-    api.service.describe(datastore, &id).await?.ok_or_else(unknown)
+    let view = api.service.describe(datastore, &id).await?;
+    view.filter(|view| granted.sees(view)).ok_or_else(unknown)
 }
 
 async fn answer(api: &Api, view: &JobView, base: &str) -> Result<Response, Refused> {
@@ -110,6 +115,7 @@ async fn body(api: &Api, view: &JobView, base: &str) -> Result<Described, Refuse
             // The whole URL, as the profile wants it.
             Origin::Profile => {
                 manifest.request.clone_from(&view.request_url);
+                manifest.requires_access_token = api.settings.access.guard().is_some() && api.settings.signed_urls.is_none();
                 let lists = [&mut manifest.output, &mut manifest.error, &mut manifest.deleted];
                 for file in lists.into_iter().flatten() {
                     match signed(api, view, file).await? {
@@ -139,9 +145,11 @@ fn echo(request_url: &str, normalised: &str) -> String {
 /// `DELETE /export/{job}`.
 pub(super) async fn delete(
     State(api): State<Api>,
+    granted: Granted,
     Path((datastore, job)): Path<(String, String)>,
 ) -> Result<Response, Refused> {
-    let view = find(&api, &datastore, &job).await?;
+    granted.covers(Action::CancelExportWithDelete, &datastore)?;
+    let view = find(&api, &granted, &datastore, &job).await?;
     if view.origin == Origin::Profile {
         api.service.delete(&view).await?;
         return Ok(StatusCode::ACCEPTED.into_response());

@@ -25,6 +25,27 @@ impl TypeSelection {
         TypeSet::new(types).map(Self::Only)
     }
 
+    /// What is asked for here, as far as it is allowed: everything is as much as is allowed, and types that are named come
+    /// all or not at all.
+    ///
+    /// # Errors
+    /// The named types that aren't allowed, in byte order.
+    pub fn within(&self, allowed: &Self) -> Result<Self, Vec<ResourceType>> {
+        let Self::Only(types) = self else { return Ok(allowed.clone()) };
+        let beyond: Vec<ResourceType> = types.iter().filter(|one| !allowed.contains(one)).cloned().collect();
+        if beyond.is_empty() { Ok(self.clone()) } else { Err(beyond) }
+    }
+
+    /// Whether all that another selects is selected here.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::All, _) => true,
+            (Self::Only(_), Self::All) => false,
+            (Self::Only(own), Self::Only(others)) => others.iter().all(|one| own.contains(one)),
+        }
+    }
+
     /// Whether resources of a type are wanted.
     #[must_use]
     pub fn contains(&self, resource_type: &ResourceType) -> bool {

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 pub use builder::JobServiceBuilder;
 pub use file::ExportedFile;
 pub use order::{Order, Origin, SkippedParameter};
-pub use places::{DataStore, NoOutputs, Outputs, OwnCredentials};
+pub use places::{AllowedOutputs, DataStore, NoOutputs, Outputs, OwnCredentials};
 pub use view::JobView;
 
 use self::expiry::Downloads;
@@ -231,7 +231,8 @@ impl JobService {
                 continue;
             }
             let Some(before) = Kept::of_record(&record) else { continue };
-            if before.datastore_id != kept.datastore_id {
+            // Another's token is another token.
+            if before.datastore_id != kept.datastore_id || before.owner != kept.owner {
                 continue;
             }
             if !before.is_same_order(kept) {

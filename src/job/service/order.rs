@@ -33,6 +33,8 @@ pub struct Order {
     pub separate_status: bool,
     /// What was skipped of the request because the caller allowed it.
     pub skipped: Vec<SkippedParameter>,
+    /// Who asks, if anybody was asked who he is.
+    pub owner: Option<String>,
 }
 
 /// A parameter that was skipped because its caller allowed it. The job tells it in its error report.
@@ -66,6 +68,8 @@ pub(super) struct Kept {
     pub(super) client_token: Option<String>,
     pub(super) separate_status: bool,
     pub(super) skipped: Vec<SkippedParameter>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) owner: Option<String>,
     pub(super) job_name: Option<String>,
     pub(super) role_arn: Option<String>,
     pub(super) s3_uri: Option<String>,
@@ -84,6 +88,7 @@ impl Kept {
             client_token: order.client_token.as_ref().map(ToString::to_string),
             separate_status: order.separate_status,
             skipped: order.skipped.clone(),
+            owner: order.owner.clone(),
             job_name: request.job_name().map(ToString::to_string),
             role_arn: request.data_access_role_arn().map(ToString::to_string),
             s3_uri: output.map(|output| output.s3_uri.to_string()),

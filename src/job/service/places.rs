@@ -7,7 +7,7 @@ use super::super::turns::QueueKey;
 use crate::destination::Destination;
 use crate::destination::open::{Settings, from_uri};
 use crate::error::{Error, ErrorKind, Result};
-use crate::request::{DatastoreId, OutputDataConfig, RoleArn};
+use crate::request::{DatastoreId, OutputDataConfig, RoleArn, S3Uri};
 use crate::resource::reference::BaseUrls;
 use crate::source::Source;
 
@@ -56,6 +56,13 @@ impl DataStore {
         &self.queue_key
     }
 
+    /// The ARN, by which policies name it (HealthLake contract section 7.1).
+    #[must_use]
+    pub fn arn(&self) -> String {
+        let QueueKey { account, region } = &self.queue_key;
+        format!("arn:aws:healthlake:{region}:{account}:datastore/fhir/{}", self.id)
+    }
+
     /// The id.
     #[must_use]
     pub const fn id(&self) -> &DatastoreId {
@@ -95,6 +102,39 @@ impl Outputs for OwnCredentials {
     }
 }
 
+/// Lets callers write below some prefixes only.
+#[derive(Debug)]
+pub struct AllowedOutputs<O> {
+    allowed: Vec<S3Uri>,
+    outputs: O,
+}
+
+impl<O: Outputs> AllowedOutputs<O> {
+    /// Takes the prefixes, none of which lets nobody write anywhere, and who opens what lies below one.
+    pub fn new(allowed: impl IntoIterator<Item = S3Uri>, outputs: O) -> Self {
+        Self { allowed: allowed.into_iter().collect(), outputs }
+    }
+}
+
+impl<O: Outputs> Outputs for AllowedOutputs<O> {
+    fn open(&self, output: &OutputDataConfig, role: Option<&RoleArn>) -> Result<Arc<dyn Destination>> {
+        if self.allowed.iter().any(|allowed| is_below(output.s3_uri.as_str(), allowed.as_str())) {
+            return self.outputs.open(output, role);
+        }
+        // Which ones are allowed is nobody's business.
+        let message = "OutputDataConfig.S3Configuration.S3Uri is nowhere that this server writes to";
+        Err(Error::new(ErrorKind::InvalidRequest, message))
+    }
+}
+
+/// Whether a URI is a prefix's own, or lies in the folder that it names. Steps up the tree, whatever a store makes of
+/// them, lead nowhere.
+fn is_below(uri: &str, prefix: &str) -> bool {
+    let has_steps = uri.split('/').any(|part| matches!(part, "." | ".."));
+    let rest = uri.strip_prefix(prefix.trim_end_matches('/'));
+    !has_steps && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Writes nowhere that a caller names: for servers with Bulk Data exports only.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoOutputs;
@@ -103,5 +143,27 @@ impl Outputs for NoOutputs {
     fn open(&self, _: &OutputDataConfig, _: Option<&RoleArn>) -> Result<Arc<dyn Destination>> {
         let message = "this server writes to no store of the caller's";
         Err(Error::new(ErrorKind::InvalidRequest, message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_lies_below_a_prefix_is_allowed() {
+        for (uri, prefix, expected) in [
+            ("s3://bucket/exports", "s3://bucket/exports", true),
+            ("s3://bucket/exports/", "s3://bucket/exports", true),
+            ("s3://bucket/exports/a/b", "s3://bucket/exports/", true),
+            ("s3://bucket", "s3://bucket/exports", false),
+            ("s3://bucket/exports-of-others", "s3://bucket/exports", false),
+            ("s3://bucket-of-others/exports", "s3://bucket", false),
+            ("s3://bucket/exports/../secrets", "s3://bucket/exports", false),
+            ("s3://bucket/exports/./a", "s3://bucket/exports", false),
+            ("s3://bucket/a", "s3://bucket", true),
+        ] {
+            assert_eq!(is_below(uri, prefix), expected, "{uri} below {prefix}");
+        }
     }
 }

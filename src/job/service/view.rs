@@ -7,7 +7,7 @@ use super::order::{Kept, Origin, SkippedParameter};
 use crate::engine::Progress;
 use crate::error::Result;
 use crate::fhir::Instant;
-use crate::request::{DatastoreId, JobId, JobName, OutputDataConfig, RoleArn};
+use crate::request::{DatastoreId, JobId, JobName, OutputDataConfig, RoleArn, TypeSelection};
 
 /// A job of a service as it is now.
 #[derive(Clone, Debug)]
@@ -41,6 +41,10 @@ pub struct JobView {
     pub separate_status: bool,
     /// What was skipped of the request.
     pub skipped: Vec<SkippedParameter>,
+    /// Who started it, if anybody was asked who he is.
+    pub owner: Option<String>,
+    /// The types that it exports.
+    pub types: TypeSelection,
     /// Why it failed, or what it came to lack, in words that name no place: the log has the whole cause.
     pub message: Option<String>,
     /// What it produced, once it has ended with something.
@@ -68,6 +72,8 @@ impl JobView {
             request_url: kept.request_url,
             separate_status: kept.separate_status,
             skipped: kept.skipped,
+            owner: kept.owner,
+            types: record.request()?.types().clone(),
             message: record.public_error(),
             manifest: record.manifest.clone().and_then(|manifest| serde_json::from_value(manifest).ok()),
             progress: None,

@@ -6,6 +6,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 
+use super::super::faults::Faults;
+
 /// A text, and its place in the file.
 type Text = Spanned<String>;
 
@@ -23,7 +25,73 @@ pub(super) struct FileSettings {
     pub(super) queue: QueueTable,
     pub(super) limits: LimitsTable,
     pub(super) s3: S3Table,
+    pub(super) outputs: OutputsTable,
+    pub(super) auth: Option<AuthTable>,
     pub(super) data_stores: Vec<DataStoreTable>,
+}
+
+/// Where callers may have their output written to.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct OutputsTable {
+    pub(super) allow: Option<Spanned<Vec<String>>>,
+}
+
+/// Who is let in.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct AuthTable {
+    pub(super) keys: Vec<KeyTable>,
+    pub(super) smart: Option<SmartTable>,
+}
+
+/// An access key of AWS's kind, and whose it is.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeyTable {
+    pub(super) id: String,
+    pub(super) secret: SecretText,
+    pub(super) principal: String,
+    pub(super) policies: Spanned<Vec<String>>,
+}
+
+/// Whose tokens are taken.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SmartTable {
+    pub(super) issuer: String,
+    /// A URL, or the path of a file.
+    pub(super) keys: Text,
+    pub(super) token_endpoint: Option<String>,
+    #[serde(default)]
+    pub(super) audiences: Vec<String>,
+    pub(super) algorithms: Option<Spanned<Vec<String>>>,
+}
+
+/// A secret: itself, or `${NAME}` for what the environment has.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(super) struct SecretText(String);
+
+impl SecretText {
+    pub(super) fn reveal(&self, faults: &mut Faults, whose: &str) -> Option<String> {
+        let Some(name) = self.0.strip_prefix("${").and_then(|name| name.strip_suffix('}')) else {
+            return Some(self.0.clone());
+        };
+        match std::env::var(name) {
+            Ok(secret) => Some(secret),
+            Err(_) => {
+                faults.say(format!("the secret of {whose}: the environment variable {name} isn't set"));
+                None
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretText(..)")
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -163,6 +231,7 @@ tls = { certificate = 'server.pem', key = 'server.key' }
 files = { to = 's3://bucket/x', keep_hours = 24, signed_url_seconds = 300, kms_key = 'alias/x' }
 queue = { jobs_at_once = 2, jobs_at_once_in_all = 4, most_waiting = 10 }
 s3 = { endpoint = 'http://127.0.0.1:1', region = 'us-east-1', ca_file = 'ca.pem' }
+outputs = { allow = ['s3://bucket/exports/'] }
 [limits]
 memory = '64MiB'
 starts_at_once = 1
@@ -170,6 +239,17 @@ connections = 1
 header_seconds = 1
 body_seconds = 1
 stalled_seconds = 1
+[auth.smart]
+issuer = 'https://auth.example.org'
+keys = 'https://auth.example.org/jwks.json'
+token_endpoint = 'https://auth.example.org/token'
+audiences = ['https://fhir.example.org']
+algorithms = ['ES384']
+[[auth.keys]]
+id = 'AKIDEXAMPLE'
+secret = '${SECRET}'
+principal = 'arn:aws:iam::111122223333:user/nightly'
+policies = ['nightly.json']
 [[data_stores]]
 id = 'a'
 source = './a'
@@ -187,7 +267,7 @@ source = './b'
         let flag = file.pick(("--listen", Some("[::1]:1")), ("listen", file.settings.listen.as_ref())).unwrap();
         assert_eq!((flag.place.as_str(), flag.text.as_str()), ("--listen", "[::1]:1"));
         let second = &file.settings.data_stores[1];
-        assert_eq!(file.place("source", &second.source), "serve.toml:25: source");
+        assert_eq!(file.place("source", &second.source), "serve.toml:36: source");
     }
 
     #[test]

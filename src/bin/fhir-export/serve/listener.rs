@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -95,15 +96,17 @@ impl Listener {
         loop {
             // Those who come when all places are taken wait in the system's own line.
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            let socket = match self.listener.accept().await {
-                Ok((socket, _)) => socket,
+            let (socket, peer) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "a connection can't be accepted");
                     sleep(AFTER_FAILURE).await;
                     continue;
                 }
             };
-            let (app, tls, limits, stopping) = (app.clone(), self.tls.clone(), self.limits, stopping.clone());
+            // For those who say whom they let in from where.
+            let app = app.clone().layer(Extension(ConnectInfo(peer)));
+            let (app, tls, limits, stopping) = (app, self.tls.clone(), self.limits, stopping.clone());
             connections.spawn(async move {
                 serve_one(socket, tls, app, limits, &stopping).await;
                 drop(place);

@@ -1,5 +1,6 @@
 //! Serves exports over HTTP.
 
+mod access;
 mod config_file;
 mod listener;
 mod plan;
@@ -10,8 +11,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use fhir_export::destination::open as destination;
-use fhir_export::http::{Settings, router};
-use fhir_export::job::service::OwnCredentials;
+use fhir_export::http::{Access, Settings, router};
+use fhir_export::job::service::{AllowedOutputs, Outputs, OwnCredentials};
 use fhir_export::job::{BaseUrls, DataStore, JobService};
 use fhir_export::source::open as source;
 use fhir_export::{Error, ErrorKind};
@@ -56,7 +57,7 @@ impl Serving {
             .job_store(jobs)
             .most_waiting(self.most_waiting)
             .files_lifetime(self.files.lifetime)
-            .outputs(Arc::new(OwnCredentials { settings: self.outputs.clone() }));
+            .outputs(self.outputs());
         for store in &self.stores {
             let base_urls = BaseUrls::new(store.base_urls.iter().chain([&base(root, store.id.as_str())]))?;
             let data_store = DataStore::new(store.id.clone(), source::from_uri(&store.source, &store.from)?)
@@ -66,6 +67,19 @@ impl Serving {
             builder = builder.data_store(data_store);
         }
         builder.build()
+    }
+
+    fn outputs(&self) -> Arc<dyn Outputs> {
+        let own = OwnCredentials { settings: self.outputs.clone() };
+        match &self.allowed_outputs {
+            None => Arc::new(own),
+            Some(allowed) => Arc::new(AllowedOutputs::new(allowed.clone(), own)),
+        }
+    }
+
+    fn access(&self, root: &str) -> fhir_export::Result<Access> {
+        let Some(plan) = &self.access else { return Ok(Access::Open) };
+        plan.access(self.stores.iter().map(|store| (&store.id, base(root, store.id.as_str()))))
     }
 
     fn files(&self) -> fhir_export::Result<destination::Opened> {
@@ -110,6 +124,7 @@ async fn try_serve(plan: &Serving, screen: &Screen) -> fhir_export::Result<()> {
         body_timeout: plan.body_timeout,
         signed_urls: plan.files.signed_urls,
         metrics: Some(recorder.text()),
+        access: plan.access(&root)?,
         ..Settings::default()
     };
     let app = router(service.clone(), settings);

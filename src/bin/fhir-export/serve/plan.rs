@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fhir_export::destination::open as destination;
 use fhir_export::job::{BaseUrls, Config, QueueKey};
-use fhir_export::request::DatastoreId;
+use fhir_export::request::{DatastoreId, S3Uri};
 use fhir_export::source::open as source;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -16,6 +16,7 @@ use super::super::places::{is_postgres, is_s3};
 use super::super::plan::datastore_id;
 use super::super::state::State;
 use super::super::values::memory_size;
+use super::access::AccessPlan;
 use super::config_file::{ConfigFile, DataStoreTable, Given};
 use super::listener::ConnectionLimits;
 use super::tls::TlsFiles;
@@ -46,6 +47,10 @@ pub(super) struct Serving {
     pub(super) connections: ConnectionLimits,
     /// How the callers' buckets are reached.
     pub(super) outputs: destination::Settings,
+    /// Where callers may have their output written to; `None`: wherever the server may.
+    pub(super) allowed_outputs: Option<Vec<S3Uri>>,
+    /// Who is let in; `None`: everybody.
+    pub(super) access: Option<AccessPlan>,
 }
 
 /// One data store.
@@ -98,8 +103,10 @@ impl Serving {
             ca_file: or(&args.store.ca_file, &s3.ca_file),
         };
         let both = Both { args, file: &file, store };
-        let listen = both.listen(&mut faults);
+        let access = AccessPlan::of(&mut faults, &file, &both.queue_key(&mut Faults::default(), None).region);
         let public_url = both.public_url(&mut faults);
+        let listen = both.listen(&mut faults, access.is_some(), public_url.as_deref());
+        let allowed_outputs = both.allowed_outputs(&mut faults, access.is_some());
         let state = both.state(&mut faults);
         let stores = both.stores(&mut faults);
         let files = both.files(&mut faults);
@@ -125,6 +132,8 @@ impl Serving {
                         stalled: seconds(limits.stalled_seconds, 120),
                     },
                     outputs: both.store.of_destination(),
+                    allowed_outputs,
+                    access,
                 })
             }
             _ => Err(faults),
@@ -137,20 +146,38 @@ fn seconds(given: Option<NonZero<usize>>, usual: u64) -> Duration {
 }
 
 impl Both<'_> {
-    fn listen(&self, faults: &mut Faults) -> Option<SocketAddr> {
+    /// Where callers may have their output written to. Who is asked who he is writes nowhere unless it is said.
+    fn allowed_outputs(&self, faults: &mut Faults, is_guarded: bool) -> Option<Vec<S3Uri>> {
+        let Some(allow) = &self.file.settings.outputs.allow else { return is_guarded.then(Vec::new) };
+        let place = self.file.place("allow", allow);
+        let read = |text: &String| S3Uri::new(text).map_err(|fault| faults.say(fault.at(&place).to_string())).ok();
+        Some(allow.get_ref().iter().filter_map(read).collect())
+    }
+
+    fn listen(&self, faults: &mut Faults, is_guarded: bool, public_url: Option<&str>) -> Option<SocketAddr> {
         let own = self.file.settings.listen.as_ref();
         let given = self.file.pick(("--listen", self.args.listen.as_deref()), ("listen", own));
         let Given { place, text } = given.unwrap_or_else(|| Given { place: "--listen".into(), text: LISTEN.into() });
         match text.parse::<SocketAddr>() {
             Err(_) => faults.value(&place, &text, "isn't an address", "an IP address and a port".to_owned()),
             // Nothing asks who is there.
-            Ok(address) if !address.ip().is_loopback() => {
+            Ok(address) if !address.ip().is_loopback() && !is_guarded => {
                 let accepted = "a loopback address: without authentication nobody else may ask";
                 faults.value(&place, &text, "isn't on this machine alone", accepted.to_owned());
+            }
+            Ok(address) if !address.ip().is_loopback() && !self.is_encrypted(public_url) => {
+                let accepted = "a loopback address, or TLS: with [tls], or by a proxy whose https:// is the public_url";
+                faults.value(&place, &text, "would take tokens and data in the clear", accepted.to_owned());
             }
             Ok(address) => return Some(address),
         }
         None
+    }
+
+    /// Whether clients reach the server by TLS (Bulk Data Access IG, B1).
+    fn is_encrypted(&self, public_url: Option<&str>) -> bool {
+        let own = self.args.tls_certificate.is_some() || self.file.settings.tls.is_some();
+        own || public_url.is_some_and(|url| url.starts_with("https://"))
     }
 
     fn public_url(&self, faults: &mut Faults) -> Option<String> {

@@ -1,0 +1,133 @@
+//! Callers who sign with access keys.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::authenticator::{Authenticator, Presented, Unauthenticated};
+use super::caller::{Caller, Rights};
+use super::policy::{Context, Policy};
+use super::sigv4::{Claimed, Expectation, Head, Refusal, Secret, sha256};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fhir::Instant;
+
+/// A key that the operator gave to somebody.
+#[derive(Clone)]
+pub struct AccessKey {
+    /// Its id.
+    pub id: String,
+    /// Its secret.
+    pub secret: String,
+    /// The token that goes with it, if it is one of a session.
+    pub session_token: Option<String>,
+    /// When the session ends.
+    pub expires: Option<Instant>,
+    /// The ARN of whom it belongs to, such as `arn:aws:iam::123456789012:user/nightly`.
+    pub principal: String,
+    /// What he may do.
+    pub policies: Vec<Policy>,
+}
+
+impl fmt::Debug for AccessKey {
+    /// Without its secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessKey").field("id", &self.id).field("principal", &self.principal).finish_non_exhaustive()
+    }
+}
+
+/// The access keys of all callers: knows requests that are signed with one.
+#[derive(Debug)]
+pub struct AccessKeys {
+    region: String,
+    keys: HashMap<String, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    key: AccessKey,
+    caller: Caller,
+}
+
+impl AccessKeys {
+    /// Takes the Region that requests must be signed for, and the keys.
+    ///
+    /// # Errors
+    /// When an id is there twice, a secret is empty, or a principal isn't an ARN with an account.
+    pub fn new(region: impl Into<String>, keys: impl IntoIterator<Item = AccessKey>) -> Result<Self> {
+        let mut known = HashMap::new();
+        for key in keys {
+            let refused = |what: &str| Error::new(ErrorKind::InvalidConfig, what).with("key", &key.id);
+            if key.id.is_empty() || key.secret.is_empty() {
+                return Err(refused("an access key needs an id and a secret"));
+            }
+            let Some(principal) = principal(&key.principal) else {
+                return Err(refused("a principal is an ARN with an account, such as arn:aws:iam::123456789012:user/me"));
+            };
+            let rights = Rights::Policies { policies: key.policies.clone().into(), principal: Arc::new(principal) };
+            let caller = Caller::new(key.principal.clone(), rights);
+            if let Some(Known { key, .. }) = known.insert(key.id.clone(), Known { key, caller }) {
+                return Err(Error::new(ErrorKind::InvalidConfig, "an access key is there twice").with("key", key.id));
+            }
+        }
+        Ok(Self { region: region.into(), keys: known })
+    }
+}
+
+/// What conditions learn from an ARN of IAM or STS.
+fn principal(arn: &str) -> Option<Context> {
+    let mut parts = arn.splitn(6, ':');
+    let (prefix, _, service, _) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let (account, resource) = (parts.next()?, parts.next()?);
+    let is_account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+    if prefix != "arn" || !matches!(service, "iam" | "sts") || !is_account || resource.contains(['*', '?']) {
+        return None;
+    }
+    let user = resource.strip_prefix("user/").and_then(|path| path.rsplit('/').next());
+    Some(Context {
+        principal_arn: Some(arn.to_owned()),
+        principal_account: Some(account.to_owned()),
+        user_name: user.map(str::to_owned),
+        ..Context::default()
+    })
+}
+
+#[async_trait]
+impl Authenticator for AccessKeys {
+    fn is_meant(&self, presented: &Presented<'_>) -> bool {
+        Claimed::is_in(&head(presented))
+    }
+
+    async fn authenticate(&self, presented: &Presented<'_>) -> std::result::Result<Caller, Unauthenticated> {
+        let expectation = Expectation::healthlake(&self.region);
+        let claimed = Claimed::read(&head(presented), presented.now, &expectation).map_err(|r| refused(r, "?"))?;
+        let known = self.keys.get(claimed.access_key_id());
+        let secret = known.map(|Known { key, .. }| Secret {
+            access_key: &key.secret,
+            session_token: key.session_token.as_deref(),
+        });
+        let id = claimed.access_key_id();
+        claimed.verify(secret.as_ref(), &sha256(presented.body)).map_err(|refusal| refused(refusal, id))?;
+        let Some(Known { key, caller }) = known else { return Err(refused(Refusal::Mismatch, id)) };
+        let is_over = |end: &Instant| (end.unix_seconds(), end.nanos()) <= (presented.now.unix_seconds(), 0);
+        if key.expires.as_ref().is_some_and(is_over) {
+            return Err(refused(Refusal::TokenExpired, id));
+        }
+        Ok(caller.clone())
+    }
+}
+
+const fn head<'a>(presented: &Presented<'a>) -> Head<'a> {
+    Head { method: presented.method, path: presented.path, query: presented.query, headers: presented.headers }
+}
+
+fn refused(refusal: Refusal, key: &str) -> Unauthenticated {
+    Unauthenticated {
+        name: refusal.name(),
+        status: refusal.status(),
+        message: refusal.to_string(),
+        challenge: None,
+        reason: format!("a signature with the key {key}: {refusal}"),
+    }
+}

@@ -1,0 +1,302 @@
+//! The gate before every route: who calls, and whether he may.
+//!
+//! A request gets to a handler with a [`Granted`] only, and each handler says once more what it is about to do with it: an
+//! action or a data store that wasn't asked about is refused, however the two came to differ.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, FromRequestParts, OriginalUri, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::access::Guard;
+use super::asked::Asked;
+use super::outcome::Refused;
+use super::{Api, admission, sdk};
+use crate::auth::{Action, Caller, Decision, Denial, Grant, JobsOf, Presented, Question, Unauthenticated};
+use crate::clock;
+use crate::job::{DataStore, JobView, QueueKey};
+use crate::request::ExportRequest;
+
+/// What was granted to the caller of a request.
+#[derive(Clone, Debug)]
+pub(super) enum Granted {
+    /// Everything: nobody is asked.
+    Everything,
+    Some(Arc<Allowed>),
+}
+
+/// A grant, and what it was asked for.
+#[derive(Debug)]
+pub(super) struct Allowed {
+    action: Action,
+    datastore: Option<String>,
+    grant: Grant,
+    whence: Whence,
+}
+
+/// Who asks, and from where.
+#[derive(Debug)]
+struct Whence {
+    caller: Caller,
+    peer: Option<SocketAddr>,
+    is_tls: bool,
+    user_agent: Option<String>,
+}
+
+/// Refuses who presents nothing, before a body is read.
+pub(super) async fn refuse_nobody(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let Some(guard) = api.settings.access.guard() else { return next.run(request).await };
+    let is_known = request.extensions().get::<Caller>().is_some();
+    if is_known || Asked::of(request.method(), request.uri().path(), request.headers(), b"") == Asked::Public {
+        return next.run(request).await;
+    }
+    let headers = headers(request.headers());
+    let uri = whole_uri(request.extensions().get(), request.uri());
+    let now = clock::system().now();
+    let presented = Presented {
+        method: request.method().as_str(),
+        path: uri.path(),
+        query: uri.query(),
+        headers: &headers,
+        body: b"",
+        datastore: None,
+        now: &now,
+    };
+    if guard.authenticators.iter().any(|authenticator| authenticator.is_meant(&presented)) {
+        drop(headers);
+        return next.run(request).await;
+    }
+    let who = Unauthenticated::nobody();
+    tracing::warn!(target: "audit", decision = "unknown", method = %request.method(), path = ?uri.path(), reason = who.reason);
+    refuse_unknown(request.uri().path(), &who)
+}
+
+/// Lets a request in whose caller is known and may do what it asks for.
+pub(super) async fn decide(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let Some(guard) = api.settings.access.guard() else {
+        parts.extensions.insert(Granted::Everything);
+        return next.run(Request::from_parts(parts, body)).await;
+    };
+    let path = parts.uri.path().to_owned();
+    if Asked::of(&parts.method, &path, &parts.headers, b"") == Asked::Public {
+        return next.run(Request::from_parts(parts, body)).await;
+    }
+    let body = match admission::in_time(api.settings.body_timeout, body, admission::MOST_BYTES).await {
+        Ok(body) => body,
+        Err(refused) => return refuse(&path, refused),
+    };
+    let asked = Asked::of(&parts.method, &path, &parts.headers, &body);
+    let caller = match caller(guard, &parts, &asked, &body).await {
+        Ok(caller) => caller,
+        Err(who) => {
+            let (method, reason) = (&parts.method, &who.reason);
+            tracing::warn!(target: "audit", decision = "unknown", %method, path = ?path, reason = ?reason);
+            return refuse_unknown(&path, &who);
+        }
+    };
+    let whence = Whence {
+        caller,
+        peer: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0),
+        is_tls: api.settings.is_tls,
+        user_agent: parts.headers.get(header::USER_AGENT).and_then(|name| name.to_str().ok()).map(str::to_owned),
+    };
+    if let Asked::Act(action, datastore) = asked {
+        let resource = resource(&api, datastore.as_deref());
+        match ask(guard, &whence, action, &resource, None).await {
+            Ok(grant) => {
+                let allowed = Allowed { action, datastore, grant, whence };
+                parts.extensions.insert(Granted::Some(Arc::new(allowed)));
+            }
+            Err(denial) => return refuse(&path, forbidden(&denial)),
+        }
+    }
+    next.run(Request::from_parts(parts, Body::from(body))).await
+}
+
+async fn caller(guard: &Guard, parts: &Parts, asked: &Asked, body: &[u8]) -> Result<Caller, Unauthenticated> {
+    if let Some(caller) = parts.extensions.get::<Caller>() {
+        return Ok(caller.clone());
+    }
+    let headers = headers(&parts.headers);
+    let uri = whole_uri(parts.extensions.get(), &parts.uri);
+    let now = clock::system().now();
+    let presented = Presented {
+        method: parts.method.as_str(),
+        path: uri.path(),
+        query: uri.query(),
+        headers: &headers,
+        body,
+        datastore: match asked {
+            Asked::Act(_, datastore) => datastore.as_deref().filter(|_| parts.uri.path() != "/"),
+            Asked::Public | Asked::Nothing => None,
+        },
+        now: &now,
+    };
+    match guard.authenticators.iter().find(|authenticator| authenticator.is_meant(&presented)) {
+        Some(authenticator) => authenticator.authenticate(&presented).await,
+        None => Err(Unauthenticated::nobody()),
+    }
+}
+
+/// Asks the authorizer, and writes down what it says.
+async fn ask(
+    guard: &Guard,
+    whence: &Whence,
+    action: Action,
+    (resource, region): &(String, String),
+    request: Option<&ExportRequest>,
+) -> Result<Grant, Denial> {
+    let question = Question {
+        caller: &whence.caller,
+        action,
+        resource,
+        request,
+        source_ip: whence.peer.map(|peer| peer.ip()),
+        is_tls: whence.is_tls,
+        user_agent: whence.user_agent.as_deref(),
+        region,
+    };
+    let (caller, peer) = (whence.caller.name(), whence.peer.map(|peer| peer.to_string()));
+    match guard.authorizer.decide(&question).await {
+        Decision::Allow(grant) => {
+            tracing::info!(target: "audit", decision = "allow", caller = ?caller, %action, resource = ?resource, peer);
+            Ok(grant)
+        }
+        Decision::Deny(denial) => {
+            let reason = &denial.reason;
+            tracing::warn!(target: "audit", decision = "deny", caller = ?caller, %action, resource = ?resource, peer, reason = ?reason);
+            Err(denial)
+        }
+    }
+}
+
+/// The ARN of a data store, which may not exist, and its Region.
+fn resource(api: &Api, datastore: Option<&str>) -> (String, String) {
+    match datastore {
+        None => ("*".to_owned(), api.service.data_stores().next().map_or_else(String::new, region_of)),
+        Some(id) => match api.service.data_store(id) {
+            Some(known) => (known.arn(), region_of(known)),
+            None => {
+                // Policies with wildcards may match it, and then he is told that there is no such data store.
+                let QueueKey { account, region } =
+                    api.service.data_stores().next().map(DataStore::belongs_to).cloned().unwrap_or_default();
+                (format!("arn:aws:healthlake:{region}:{account}:datastore/fhir/{id}"), region)
+            }
+        },
+    }
+}
+
+fn region_of(datastore: &DataStore) -> String {
+    datastore.belongs_to().region.clone()
+}
+
+fn headers(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
+}
+
+/// The address as it was asked, wherever the router is mounted.
+fn whole_uri<'a>(original: Option<&'a OriginalUri>, uri: &'a Uri) -> &'a Uri {
+    original.map_or(uri, |original| &original.0)
+}
+
+fn refuse_unknown(path: &str, who: &Unauthenticated) -> Response {
+    if path == "/" {
+        return sdk::deny(who.name, &who.message);
+    }
+    let status = StatusCode::from_u16(who.status).unwrap_or(StatusCode::UNAUTHORIZED);
+    let mut response = Refused::new(status, "login", &who.message).into_response();
+    if let Some(challenge) = who.challenge.as_deref().and_then(|challenge| HeaderValue::try_from(challenge).ok()) {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+fn refuse(path: &str, refused: Refused) -> Response {
+    match path {
+        "/" if refused.status() == StatusCode::FORBIDDEN => sdk::deny("AccessDeniedException", refused.diagnostics()),
+        "/" => sdk::refuse(&refused),
+        _ => refused.into_response(),
+    }
+}
+
+fn forbidden(denial: &Denial) -> Refused {
+    Refused::new(StatusCode::FORBIDDEN, "forbidden", &denial.message)
+}
+
+impl Granted {
+    /// Checks that this is what was granted.
+    ///
+    /// # Errors
+    /// When another action or another data store was asked about.
+    pub(super) fn covers(&self, action: Action, datastore: &str) -> Result<(), Refused> {
+        let Self::Some(allowed) = self else { return Ok(()) };
+        if allowed.action == action && allowed.datastore.as_deref() == Some(datastore) {
+            return Ok(());
+        }
+        tracing::error!(target: "audit", decision = "deny", %action, granted = %allowed.action, "another action was granted");
+        Err(forbidden(&Denial::of(action, "another action was granted")))
+    }
+
+    /// Whether the caller may see a job: those of others aren't there for him, nor those of types that he may not read.
+    pub(super) fn sees(&self, view: &JobView) -> bool {
+        let Self::Some(allowed) = self else { return true };
+        let is_his = match allowed.grant.jobs {
+            JobsOf::Everybody => true,
+            JobsOf::Caller => view.owner.as_deref() == Some(allowed.whence.caller.name()),
+        };
+        is_his && allowed.grant.types.covers(&view.types)
+    }
+
+    /// Who the caller is; `None`: nobody was asked.
+    pub(super) fn owner(&self) -> Option<String> {
+        match self {
+            Self::Everything => None,
+            Self::Some(allowed) => Some(allowed.whence.caller.name().to_owned()),
+        }
+    }
+
+    /// The request as far as the caller may export: asked for nothing in particular, it is narrowed to what he may.
+    ///
+    /// # Errors
+    /// When he may not, asks for more, or may not pass the role that he names.
+    pub(super) async fn narrowed(&self, api: &Api, request: ExportRequest) -> Result<ExportRequest, Refused> {
+        let (Self::Some(allowed), Some(guard)) = (self, api.settings.access.guard()) else { return Ok(request) };
+        let (action, whence) = (allowed.action, &allowed.whence);
+        let own = resource(api, allowed.datastore.as_deref());
+        let grant = ask(guard, whence, action, &own, Some(&request)).await.map_err(|denial| forbidden(&denial))?;
+        if let Some(role) = request.data_access_role_arn() {
+            let role = (role.to_string(), own.1.clone());
+            ask(guard, whence, Action::PassRole, &role, Some(&request)).await.map_err(|denial| forbidden(&denial))?;
+        }
+        let types = request.types().within(&allowed.grant.types).and_then(|types| types.within(&grant.types));
+        match types {
+            Ok(types) => Ok(request.with_types(types)),
+            Err(beyond) => {
+                let named: Vec<&str> = beyond.iter().take(20).map(|one| one.as_str()).collect();
+                let message = format!("_type asks for what the caller may not export: {}", named.join(", "));
+                Err(Refused::new(StatusCode::FORBIDDEN, "forbidden", &message))
+            }
+        }
+    }
+
+    /// Whether tokens or signatures are needed for what is behind the gate.
+    pub(super) const fn is_guarded(&self) -> bool {
+        matches!(self, Self::Some(_))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Granted {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        let granted = parts.extensions.get::<Self>().cloned();
+        // Only what wasn't asked about comes here without one.
+        granted.ok_or_else(|| Refused::new(StatusCode::FORBIDDEN, "forbidden", "nothing was granted"))
+    }
+}

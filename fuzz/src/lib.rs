@@ -16,6 +16,7 @@ mod scan;
 mod scope;
 mod texts;
 mod times;
+mod token;
 
 /// Runs a target on an input.
 pub type Body = fn(&[u8]);
@@ -39,6 +40,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("references", references::references),
     ("scan", scan::scan_line),
     ("times", times::times),
+    ("token", token::token),
 ];
 
 /// Runs the target of a name.

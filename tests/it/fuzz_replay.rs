@@ -52,7 +52,7 @@ macro_rules! replayed {
 
 replayed! {
     answers body cohort command_line compartment engine fields first_line gunzip lines manifest parameters query
-    references scan times
+    references scan times token
 }
 
 #[test]

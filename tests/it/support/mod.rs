@@ -29,6 +29,8 @@ pub(crate) mod script;
 pub(crate) mod small_job;
 #[cfg(all(feature = "testing", feature = "s3"))]
 pub(crate) mod strict_server;
+#[cfg(all(feature = "auth", feature = "http"))]
+pub(crate) mod token_server;
 #[cfg(all(feature = "testing", feature = "s3"))]
 pub(crate) mod wire_job;
 

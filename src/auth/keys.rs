@@ -63,7 +63,9 @@ impl AccessKeys {
                 return Err(refused("an access key needs an id and a secret"));
             }
             let Some(principal) = principal(&key.principal) else {
-                return Err(refused("a principal is an ARN with an account, such as arn:aws:iam::123456789012:user/me"));
+                return Err(refused(
+                    "a principal is an ARN with an account, such as arn:aws:iam::123456789012:user/me",
+                ));
             };
             let rights = Rights::Policies { policies: key.policies.clone().into(), principal: Arc::new(principal) };
             let caller = Caller::new(key.principal.clone(), rights);
@@ -103,10 +105,8 @@ impl Authenticator for AccessKeys {
         let expectation = Expectation::healthlake(&self.region);
         let claimed = Claimed::read(&head(presented), presented.now, &expectation).map_err(|r| refused(r, "?"))?;
         let known = self.keys.get(claimed.access_key_id());
-        let secret = known.map(|Known { key, .. }| Secret {
-            access_key: &key.secret,
-            session_token: key.session_token.as_deref(),
-        });
+        let secret = known
+            .map(|Known { key, .. }| Secret { access_key: &key.secret, session_token: key.session_token.as_deref() });
         let id = claimed.access_key_id();
         claimed.verify(secret.as_ref(), &sha256(presented.body)).map_err(|refusal| refused(refusal, id))?;
         let Some(Known { key, caller }) = known else { return Err(refused(Refusal::Mismatch, id)) };

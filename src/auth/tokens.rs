@@ -23,7 +23,9 @@ impl BearerTokens {
 #[async_trait]
 impl Authenticator for BearerTokens {
     fn is_meant(&self, presented: &Presented<'_>) -> bool {
-        presented.header("authorization").any(|value| std::str::from_utf8(value).is_ok_and(|v| bearer_token(v).is_some()))
+        presented
+            .header("authorization")
+            .any(|value| std::str::from_utf8(value).is_ok_and(|v| bearer_token(v).is_some()))
     }
 
     async fn authenticate(&self, presented: &Presented<'_>) -> Result<Caller, Unauthenticated> {

@@ -101,7 +101,9 @@ mod tests {
         let public = |path| Asked::of(&Method::GET, path, &HeaderMap::new(), b"") == Asked::Public;
         assert!(["/healthz", "/readyz", "/metrics", "/datastore/d/r4/metadata"].into_iter().all(public));
         assert!(public("/datastore/d/r4/.well-known/smart-configuration"));
-        for path in ["/", "/datastore/d/r4/metadata/", "/metadata", "/healthz/x", "/datastore/d/r4/export/metadata", "//"] {
+        for path in
+            ["/", "/datastore/d/r4/metadata/", "/metadata", "/healthz/x", "/datastore/d/r4/export/metadata", "//"]
+        {
             assert!(!public(path), "{path}");
         }
     }

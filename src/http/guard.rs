@@ -284,11 +284,6 @@ impl Granted {
             }
         }
     }
-
-    /// Whether tokens or signatures are needed for what is behind the gate.
-    pub(super) const fn is_guarded(&self) -> bool {
-        matches!(self, Self::Some(_))
-    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Granted {

@@ -1,10 +1,10 @@
 //! The operations of HealthLake's SDK: JSON 1.0 with `X-Amz-Target` (contract section 5).
 
-use axum::{Extension, Json};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde_json::{Value, json};
 
 use super::guard::Granted;
@@ -96,7 +96,11 @@ pub(super) fn deny(name: &'static str, message: &str) -> Response {
 }
 
 /// `POST /`.
-pub(super) async fn handle(State(api): State<Api>, granted: Option<Extension<Granted>>, request: Request<Body>) -> Response {
+pub(super) async fn handle(
+    State(api): State<Api>,
+    granted: Option<Extension<Granted>>,
+    request: Request<Body>,
+) -> Response {
     let (parts, body) = request.into_parts();
     let target = parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
     let Some(operation) = target.strip_prefix("HealthLake.") else {

@@ -115,7 +115,8 @@ async fn body(api: &Api, view: &JobView, base: &str) -> Result<Described, Refuse
             // The whole URL, as the profile wants it.
             Origin::Profile => {
                 manifest.request.clone_from(&view.request_url);
-                manifest.requires_access_token = api.settings.access.guard().is_some() && api.settings.signed_urls.is_none();
+                manifest.requires_access_token =
+                    api.settings.access.guard().is_some() && api.settings.signed_urls.is_none();
                 let lists = [&mut manifest.output, &mut manifest.error, &mut manifest.deleted];
                 for file in lists.into_iter().flatten() {
                     match signed(api, view, file).await? {

@@ -50,8 +50,18 @@ const APART: [(&str, &[&str], &[&str]); 4] = [
 
 /// What the faces (`http` and the binary) may name besides `job`, `request` and what the crate's root exports: plain
 /// words, and the doors to sources and destinations. Add an item here only if it is one of these.
-const FACES_MAY_NAME: [&str; 10] =
-    ["error", "auth", "clock", "metrics", "http", "fhir::ResourceType", "source::Source", "source::open", "destination::open", "import"];
+const FACES_MAY_NAME: [&str; 10] = [
+    "error",
+    "auth",
+    "clock",
+    "metrics",
+    "http",
+    "fhir::ResourceType",
+    "source::Source",
+    "source::open",
+    "destination::open",
+    "import",
+];
 
 const MAX_LINES: usize = 500;
 

@@ -69,9 +69,7 @@ impl Readable {
     /// # Errors
     /// When it names a type that may not be exported (Bulk Data IG, row B16).
     pub fn narrow(&self, asked: &TypeSelection) -> Result<TypeSelection, BeyondScope> {
-        let TypeSelection::Only(types) = asked else { return Ok(self.0.clone()) };
-        let beyond: Vec<ResourceType> = types.iter().filter(|one| !self.contains(one)).cloned().collect();
-        if beyond.is_empty() { Ok(asked.clone()) } else { Err(BeyondScope { types: beyond }) }
+        asked.within(&self.0).map_err(|types| BeyondScope { types })
     }
 }
 

@@ -230,7 +230,8 @@ async fn jobs_of_healthlakes_operations_tell_no_deletions_and_those_of_the_profi
             request_url: String::new(),
             client_token: None,
             separate_status: false,
-            skipped: Vec::new(), owner: None,
+            skipped: Vec::new(),
+            owner: None,
         };
         let started = service.start("d", request(("system", "Basic", SINCE, "")), &order).await.unwrap();
         service.idle().await;

@@ -133,7 +133,8 @@ async fn start(service: &JobService) -> fhir_export::request::JobId {
         request_url: "https://example.org/$export".to_owned(),
         client_token: None,
         separate_status: false,
-        skipped: Vec::new(), owner: None,
+        skipped: Vec::new(),
+        owner: None,
     };
     service.start("store1", ExportRequest::new(Level::System), &order).await.unwrap().id
 }

@@ -93,9 +93,10 @@ impl SmartPlan {
                 names.get_ref().iter().filter_map(read).collect()
             }
         };
-        let configuration = table.token_endpoint.as_ref().map(|endpoint| {
-            SmartConfiguration::new(endpoint).with_algorithms(algorithms.iter().copied())
-        });
+        let configuration = table
+            .token_endpoint
+            .as_ref()
+            .map(|endpoint| SmartConfiguration::new(endpoint).with_algorithms(algorithms.iter().copied()));
         let issuer = table.issuer.clone();
         Some(Self { issuer, audiences: table.audiences.clone(), keys: Arc::new(source), algorithms, configuration })
     }
@@ -108,7 +109,8 @@ impl SmartPlan {
 }
 
 fn access_key(faults: &mut Faults, file: &ConfigFile, table: &KeyTable) -> Option<AccessKey> {
-    let policies: Vec<Policy> = table.policies.get_ref().iter().filter_map(|path| policy(faults, file, table, path)).collect();
+    let policies: Vec<Policy> =
+        table.policies.get_ref().iter().filter_map(|path| policy(faults, file, table, path)).collect();
     Some(AccessKey {
         id: table.id.clone(),
         secret: table.secret.reveal(faults, &table.id)?,

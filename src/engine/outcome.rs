@@ -57,15 +57,22 @@ pub(super) fn quarantined(place: &Place<'_>, reason: &Reason) -> Vec<u8> {
     }))
 }
 
-/// The report on a range that couldn't be read to its end.
+/// Facts of an error that say where in its range it is.
+const PLACES_IN_RANGE: [&str; 2] = ["compressed offset", "offset"];
+
+/// The report on a range that couldn't be read to its end. Causes may name places of the server's own, such as URLs: the
+/// log has them.
 pub(super) fn unreadable(range: &str, error: &Error) -> Vec<u8> {
+    let places = error.context().filter(|(name, _)| PLACES_IN_RANGE.contains(name));
+    let places: Vec<String> = places.map(|(name, value)| format!("{name}: {value}")).collect();
+    let places = if places.is_empty() { String::new() } else { format!(" ({})", places.join(", ")) };
     line(&json!({
         "resourceType": "OperationOutcome",
         "issue": [{
             "severity": "error",
             "code": "incomplete",
             "details": {"text": "A piece of the source could not be read to its end."},
-            "diagnostics": format!("{range}: {error:#}"),
+            "diagnostics": format!("{range}: {}{places}", error.message()),
         }],
     }))
 }

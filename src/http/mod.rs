@@ -58,7 +58,8 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// Whether the router is behind TLS, for URLs that are made of `Host`; `false` by default.
     pub is_tls: bool,
-    /// What clients are told to wait between two polls, in seconds.
+    /// What clients are told to wait between two polls at most, in seconds; 5 by default. Of a job that has lasted for less
+    /// they are told to wait as long as it has lasted, at least a second.
     pub retry_after_seconds: u32,
     /// How many exports may be on their way to be started; 100 by default. One more is answered with 429.
     pub starts_at_once: usize,

@@ -167,3 +167,26 @@ pub(super) async fn in_words(request: Request, next: Next) -> Response {
 pub(super) async fn no_such_interaction() -> Refused {
     Refused::not_supported()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The codes below `transient` in FHIR's IssueType.
+    const TRANSIENT: [&str; 7] =
+        ["transient", "lock-error", "no-store", "exception", "timeout", "incomplete", "throttled"];
+
+    #[test]
+    fn a_poll_that_fails_for_the_servers_fault_has_a_transient_code() {
+        for kind in [ErrorKind::Store, ErrorKind::Source, ErrorKind::Internal, ErrorKind::PermissionDenied] {
+            for is_retryable in [false, true] {
+                let refused = Refused::from(Error::new(kind, "the job store can't be read").retryable(is_retryable));
+                assert!(refused.status.is_server_error(), "{kind}");
+                let response = refused.retry_after_seconds;
+                assert_eq!(response.is_some(), is_retryable, "{kind}");
+                let code = refused.issues[0]["code"].as_str().unwrap();
+                assert!(TRANSIENT.contains(&code), "{kind}: {code}");
+            }
+        }
+    }
+}

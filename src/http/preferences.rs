@@ -16,7 +16,8 @@ pub(super) struct Preferences {
 impl Preferences {
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut preferences = Self::default();
-        for preference in list(headers, "prefer") {
+        for element in elements(headers, "prefer") {
+            let preference = element.split(';').next().unwrap_or_default().trim();
             match preference.replace([' ', '"'], "").to_ascii_lowercase().as_str() {
                 "respond-async" => preferences.responds_async = true,
                 "handling=lenient" => preferences.is_lenient = true,
@@ -32,28 +33,39 @@ impl Preferences {
     }
 }
 
-/// The elements of a header that is a list, in as many lines as there are; parameters are left out.
-fn list<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
+/// The elements of a header that is a list, in as many lines as there are.
+fn elements<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
-    let elements = lines.flat_map(|line| line.split(','));
-    elements.map(|element| element.split(';').next().unwrap_or_default().trim())
+    lines.flat_map(|line| line.split(','))
 }
 
-/// Whether the answer may be FHIR JSON: absent, `Accept` allows it. Lists and weights are read as clients send them.
+/// Whether the answer may be FHIR JSON: absent, `Accept` allows it. Lists and weights are read as clients send them; a
+/// weight of nothing refuses, and what names a type goes before what names many (RFC 9110, section 12.5.1).
 pub(super) fn accepts_json(headers: &HeaderMap) -> bool {
-    let mut any = false;
-    for range in list(headers, "accept").filter(|range| !range.is_empty()) {
-        any = true;
-        let range = range.to_ascii_lowercase();
-        if matches!(range.as_str(), "*/*" | "application/*" | "application/json" | "application/fhir+json") {
-            return true;
-        }
-        // Sent by some clients for the files to come.
-        if range.ends_with("ndjson") {
-            return true;
-        }
-    }
-    !any
+    let ranges: Vec<(String, bool)> = elements(headers, "accept")
+        .map(|element| {
+            let (range, parameters) = element.split_once(';').unwrap_or((element, ""));
+            (range.trim().to_ascii_lowercase(), !weighs_nothing(parameters))
+        })
+        .filter(|(range, _)| !range.is_empty())
+        .collect();
+    let allows = |name: &str| {
+        let mut named = ranges.iter().filter(|(range, _)| range == name).peekable();
+        named.peek().is_some().then(|| named.any(|(_, allowed)| *allowed))
+    };
+    let is_allowed = |name| allows(name).or_else(|| allows("application/*")).or_else(|| allows("*/*")) == Some(true);
+    // Some clients send the type of the files to come.
+    let is_of_files = |(range, allowed): &(String, bool)| *allowed && range.ends_with("ndjson");
+    ranges.is_empty()
+        || ["application/fhir+json", "application/json"].into_iter().any(is_allowed)
+        || ranges.iter().any(is_of_files)
+}
+
+/// Whether the parameters of a range have `q=0`, in any of its spellings.
+fn weighs_nothing(parameters: &str) -> bool {
+    let weights = parameters.split(';').filter_map(|parameter| parameter.split_once('='));
+    let mut weights = weights.filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
+    weights.any(|(_, weight)| weight.trim().parse::<f32>() == Ok(0.0))
 }
 
 /// The body's type.
@@ -120,5 +132,23 @@ mod tests {
         }
         assert!(accepts_json(&HeaderMap::new()));
         assert!(!accepts_json(&headers(&[("accept", "text/html, application/xml")])));
+    }
+
+    #[test]
+    fn a_type_that_weighs_nothing_is_not_accepted() {
+        for (value, expected) in [
+            ("application/fhir+json;q=0", false),
+            ("application/fhir+json; Q = 0.000", false),
+            ("application/fhir+json;charset=utf-8;q=0, text/html", false),
+            ("application/fhir+json;q=0, application/json", true),
+            ("application/fhir+json;q=0, */*;q=0.1", true),
+            ("application/fhir+json;q=0, application/json;q=0, */*", false),
+            ("application/*;q=0, */*", false),
+            ("application/fhir+json;q=0.001", true),
+            ("application/fhir+ndjson;q=0", false),
+            ("*/*;q=0", false),
+        ] {
+            assert_eq!(accepts_json(&headers(&[("accept", value)])), expected, "{value}");
+        }
     }
 }

@@ -4,6 +4,10 @@ use serde_json::{Map, Value, json};
 
 use super::date;
 use crate::job::JobView;
+use crate::request::JobName;
+
+/// Longest message (contract section 2.1).
+const MOST_MESSAGE_CHARACTERS: usize = 2048;
 
 /// Which protocol they are for: names and times differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,12 +71,34 @@ fn output(view: &JobView, wire: Wire) -> Option<Value> {
     Some(json!({ wire.key("S3Configuration"): s3 }))
 }
 
-/// A message in the characters and the length that the contract allows (section 2.1).
+/// A message in the characters and the length that the contract allows (section 2.1): those of a job's name.
 fn safe(message: &str) -> String {
-    let is_allowed = |c: char| c.is_alphanumeric() || c.is_whitespace() || "_.:/=+-%@".contains(c);
-    message
-        .chars()
-        .take(2048)
-        .map(|c| if is_allowed(c) && c != '\n' && c != '\t' && c != '\r' { c } else { ' ' })
-        .collect()
+    let mut letter = [0; 4];
+    let mut is_allowed = |c: char| JobName::new(c.encode_utf8(&mut letter)).is_ok();
+    message.chars().take(MOST_MESSAGE_CHARACTERS).map(|c| if is_allowed(c) { c } else { ' ' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use regex::Regex;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_message_has_the_characters_and_the_length_of_the_contract(
+            message in "\\PC{0,40}|(?s).{0,40}|[\\u{85}\\u{b}\\u{c}\\u{345}\\u{301}\\u{24b6}\r\n\t,()'\"]{1,9}",
+            times in 1usize..200,
+        ) {
+            let allowed = Regex::new(r"\A[\p{L}\p{Z}\p{N}_.:/=+\-%@]*\z").unwrap();
+            let message = message.repeat(times);
+            let told = safe(&message);
+            prop_assert!(allowed.is_match(&told), "{told:?}");
+            prop_assert_eq!(told.chars().count(), message.chars().count().min(2048));
+            for (own, told) in message.chars().zip(told.chars()) {
+                prop_assert!(own == told || told == ' ' && !allowed.is_match(&own.to_string()), "{own:?}");
+            }
+        }
+    }
 }

@@ -20,6 +20,9 @@ use crate::request::{Accepted, ClientToken, Draft, Fault, Handling, JobId, Level
 const MOST_RESULTS: usize = 500;
 const USUAL_RESULTS: usize = 100;
 
+/// Longest `NextToken` (contract section 2.1).
+const MOST_TOKEN_BYTES: usize = 8192;
+
 /// One of the errors of the contract's table (section 5.4).
 #[derive(Debug)]
 struct Exception {
@@ -267,24 +270,27 @@ async fn list(asking: &Asking<'_>, input: &Input) -> Result<Value, Exception> {
     let filter = Filter::of(input)?;
     let after = input.text("NextToken")?;
     let views = api.service.list(datastore).await?;
-    let shown: Vec<&JobView> = views.iter().filter(|view| granted.sees(view) && filter.admits(view)).collect();
-    // The token is the id of the last job that was shown: jobs that came since don't move it.
     let begin = match after {
         None => 0,
-        Some(token) => {
-            let place = shown.iter().position(|view| view.id.as_str() == token);
-            place.ok_or_else(|| Exception::validation("NextToken isn't one of this list's"))? + 1
-        }
+        Some(token) => goes_on_at(token, &views)?,
     };
-    let page: Vec<&&JobView> = shown.iter().skip(begin).take(most).collect();
+    let mut shown = views.iter().skip(begin).filter(|view| granted.sees(view) && filter.admits(view));
+    let page: Vec<&JobView> = shown.by_ref().take(most).collect();
     let mut answer = json!({
         "ExportJobPropertiesList": page.iter().map(|view| properties::of(view, Wire::Sdk)).collect::<Vec<_>>(),
     });
-    let goes_on = begin + page.len() < shown.len();
+    let goes_on = shown.next().is_some();
     if let (true, Some(last), Some(answer)) = (goes_on, page.last(), answer.as_object_mut()) {
-        answer.insert("NextToken".to_owned(), json!(last.id.as_str()));
+        answer.insert("NextToken".to_owned(), json!(last.place()));
     }
     Ok(answer)
+}
+
+/// A token is the place of the last job that was shown: jobs that came since, or are gone, don't move it.
+fn goes_on_at(token: &str, views: &[JobView]) -> Result<usize, Exception> {
+    let place = Some(token).filter(|token| token.is_ascii() && token.len() <= MOST_TOKEN_BYTES);
+    let begin = place.and_then(|place| JobView::behind(place, views));
+    begin.ok_or_else(|| Exception::validation("NextToken isn't one of this list's"))
 }
 
 /// Which jobs a list shows.

@@ -1,5 +1,7 @@
 //! The job resource: one answer for HealthLake's callers and for those of the profile.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::{OriginalUri, Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -77,7 +79,8 @@ fn running(api: &Api, view: &JobView) -> Response {
     let status = if view.separate_status { StatusCode::OK } else { StatusCode::ACCEPTED };
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();
-    headers.insert(header::RETRY_AFTER, HeaderValue::from(api.settings.retry_after_seconds));
+    let seconds = retry_after(api.service.age(view), api.settings.retry_after_seconds);
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     if let Ok(progress) = HeaderValue::try_from(format!("{}% {}", view.percent(), view.state)) {
         headers.insert(PROGRESS, progress);
     }
@@ -85,6 +88,11 @@ fn running(api: &Api, view: &JobView) -> Response {
         headers.insert(EXPORT_STATUS, HeaderValue::from(StatusCode::ACCEPTED.as_u16()));
     }
     response
+}
+
+/// As long as the job has lasted: who waits so never waits for longer than the job takes, but for the first second.
+fn retry_after(age: Duration, most_seconds: u32) -> u32 {
+    u32::try_from(age.as_secs()).unwrap_or(u32::MAX).max(1).min(most_seconds)
 }
 
 fn failed(view: &JobView, status: StatusCode) -> Response {
@@ -165,4 +173,18 @@ pub(super) async fn delete(
         "datastoreId": view.datastore_id.as_str(),
     });
     Ok((StatusCode::ACCEPTED, Json(json!({"exportJobProperties": properties}))).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_young_job_is_asked_for_again_soon_and_an_old_one_as_it_is_set() {
+        for (age_seconds, most_seconds, expected) in
+            [(0, 5, 1), (1, 5, 1), (2, 5, 2), (5, 5, 5), (6, 5, 5), (u64::MAX, 120, 120), (0, 1, 1), (9, 0, 0)]
+        {
+            assert_eq!(retry_after(Duration::from_secs(age_seconds), most_seconds), expected, "{age_seconds}");
+        }
+    }
 }

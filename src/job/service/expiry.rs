@@ -117,6 +117,14 @@ impl JobService {
         Some(Instant::from_unix(seconds, 0))
     }
 
+    /// How long ago a job was submitted, by the time of day; nothing if the clock was set back since.
+    #[must_use]
+    pub fn age(&self, view: &JobView) -> Duration {
+        let Some(submitted) = &view.submitted else { return Duration::ZERO };
+        let seconds = self.0.clock.now().unix_seconds().saturating_sub(submitted.unix_seconds());
+        Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+    }
+
     /// When the files of an export go: of one that has ended, and whose files are kept for download.
     pub(super) fn expires(&self, view: &JobView) -> Option<Instant> {
         let ended = view.ended.as_ref().filter(|_| view.origin == Origin::Profile)?;

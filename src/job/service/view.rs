@@ -90,4 +90,24 @@ impl JobView {
         let done = progress.ranges_done.saturating_mul(100).checked_div(progress.ranges).unwrap_or(0);
         u8::try_from(done.min(99)).unwrap_or(99)
     }
+
+    /// Its place in the list of its data store's jobs, as text that [`behind`](Self::behind) reads.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let submitted = self.submitted.as_ref().map(ToString::to_string).unwrap_or_default();
+        format!("{submitted}/{}", self.id)
+    }
+
+    /// The index at which a list, in the order in which its jobs were submitted, goes on behind a place; `None` if the text
+    /// is no place.
+    ///
+    /// If the job of the place is gone, those that were submitted in the same moment may come again; none is left out.
+    #[must_use]
+    pub fn behind(place: &str, list: &[Self]) -> Option<usize> {
+        let (submitted, id) = place.split_once('/')?;
+        let submitted = (!submitted.is_empty()).then(|| Instant::parse(submitted)).transpose().ok()?;
+        let id = JobId::new(id).ok()?;
+        let same = list.iter().position(|view| view.id == id);
+        Some(same.map_or_else(|| list.partition_point(|view| view.submitted < submitted), |index| index + 1))
+    }
 }

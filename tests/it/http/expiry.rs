@@ -15,21 +15,21 @@ use super::served::{BASE, Served, config, data_store, path_of};
 use super::{JSON, healthlake_body};
 use crate::support::small_job;
 
-const HOUR: u64 = 3600;
+pub(super) const HOUR: u64 = 3600;
 
 /// 2023-11-14T22:13:20Z
-const BEGIN: u64 = 1_700_000_000;
+pub(super) const BEGIN: u64 = 1_700_000_000;
 
 /// A clock that tests set.
 #[derive(Clone, Debug)]
-struct SetClock(Arc<AtomicU64>);
+pub(super) struct SetClock(Arc<AtomicU64>);
 
 impl SetClock {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Arc::new(AtomicU64::new(BEGIN)))
     }
 
-    fn set(&self, seconds: u64) {
+    pub(super) fn set(&self, seconds: u64) {
         self.0.store(seconds, Ordering::Relaxed);
     }
 }
@@ -40,7 +40,7 @@ impl Clock for SetClock {
     }
 }
 
-fn served(clock: &SetClock, lifetime: Option<Duration>) -> Served {
+pub(super) fn served(clock: &SetClock, lifetime: Option<Duration>) -> Served {
     Served::set_up(Settings::default(), |files| {
         let mut config = config();
         config.clock = Arc::new(clock.clone());

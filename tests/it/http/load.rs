@@ -6,14 +6,17 @@ use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use bytes::Bytes;
+use fhir_export::fhir::Instant;
 use fhir_export::http::{MetricsText, Settings};
 use fhir_export::job::JobService;
 use fhir_export::source::memory::{Gate, MemoryRange, MemorySource};
-use fhir_export::source::{Snapshot, Source};
+use fhir_export::source::{
+    AfterTransactionTime, Asked, BlockSink, Cursor, NdjsonSource, Plan, Range, Snapshot, Source,
+};
 use fhir_export::{Error, ErrorKind};
 use futures::future::join_all;
 use futures::{StreamExt, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::served::{BASE, Served, config, data_store, path_of};
 use super::{JSON, healthlake_body, sdk};
@@ -150,6 +153,74 @@ async fn why_a_job_failed_is_told_without_any_place() {
     for answer in [&failed, &of_healthlake, &described, &listed, &group] {
         assert!(!String::from_utf8_lossy(&answer.body).contains("secret"), "{answer:?}");
     }
+}
+
+/// A piece of it can't be read, and it says too much of why.
+#[derive(Debug)]
+struct Unreadable<S>(S);
+
+#[async_trait]
+impl Source for Unreadable<MemorySource> {
+    fn name(&self) -> String {
+        "/srv/secret-path".to_owned()
+    }
+
+    async fn open(&self) -> fhir_export::Result<Box<dyn Snapshot>> {
+        Ok(Box::new(Unreadable(self.0.open().await?)))
+    }
+}
+
+#[async_trait]
+impl Snapshot for Unreadable<Box<dyn Snapshot>> {
+    fn transaction_time(&self) -> Instant {
+        self.0.transaction_time()
+    }
+
+    fn after_transaction_time(&self) -> AfterTransactionTime {
+        self.0.after_transaction_time()
+    }
+
+    async fn plan(&self, asked: &Asked) -> fhir_export::Result<Plan> {
+        self.0.plan(asked).await
+    }
+
+    async fn read(&self, range: &Range, from: &Cursor, sink: &mut dyn BlockSink) -> fhir_export::Result<()> {
+        self.0.read(range, from, sink).await?;
+        let cause = std::io::Error::other("GET https://secret-host/secret-path/b.ndjson");
+        let error = Error::new(ErrorKind::Unreadable, "the object has vanished").with("offset", 7);
+        Err(error.with("url", "s3://secret-bucket/b.ndjson").caused_by(cause))
+    }
+}
+
+/// What the manifest of an export tells, and its error files.
+async fn told(served: &Served) -> (Value, String) {
+    let over = served.until_over(&served.kick_off("/$export").await).await;
+    let manifest = over.json();
+    let mut text = String::new();
+    for file in manifest["error"].as_array().unwrap() {
+        text += &String::from_utf8_lossy(&served.get(&path_of(file["url"].as_str().unwrap())).await.body);
+    }
+    (manifest, text)
+}
+
+#[tokio::test]
+async fn what_could_not_be_read_is_told_by_its_name_in_the_source_and_without_any_other_place() {
+    let broken = Unreadable(MemorySource::new().with(MemoryRange::lines("a/b.ndjson", "not a resource\n")));
+    let (manifest, reports) = told(&Served::new(broken)).await;
+    assert!(reports.contains("a/b.ndjson: the object has vanished (offset: 7)"), "{reports}");
+    assert!(!format!("{manifest}{reports}").contains("secret"), "{manifest} {reports}");
+
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("ward")).unwrap();
+    std::fs::write(folder.path().join("ward/Patient.ndjson"), "{\"resourceType\":\"Patient\"}\nnot a resource\n")
+        .unwrap();
+    std::fs::write(folder.path().join("ward/Group.ndjson.gz"), [0x1f, 0x8b, 8, 0, 0, 0]).unwrap();
+    let place = folder.path().to_str().unwrap();
+    let (manifest, reports) = told(&Served::new(NdjsonSource::folder(folder.path()))).await;
+    for name in ["ward/Patient.ndjson, offset 27, 14 bytes", "ward/Group.ndjson.gz: the file can't be decompressed"] {
+        assert!(reports.contains(name), "{name}: {reports}");
+    }
+    assert!(!format!("{manifest}{reports}").contains(place), "{manifest} {reports}");
 }
 
 #[tokio::test]

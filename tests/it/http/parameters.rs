@@ -49,7 +49,7 @@ async fn ask(served: &Served, form: Form, level: &str, pairs: &[(&str, &str)], h
     }
 }
 
-async fn post(served: &Served, level: &str, parameters: Vec<Value>, headers: &[(&str, &str)]) -> Answer {
+pub(super) async fn post(served: &Served, level: &str, parameters: Vec<Value>, headers: &[(&str, &str)]) -> Answer {
     let body = json!({"resourceType": "Parameters", "parameter": parameters}).to_string();
     let headers = [headers, &[("content-type", "application/fhir+json")]].concat();
     served.ask("POST", &format!("{BASE}{level}/$export"), &headers, body).await
@@ -60,7 +60,7 @@ fn patient(reference: &str) -> Value {
 }
 
 /// The manifest of an export that was started.
-async fn manifest(served: &Served, started: &Answer) -> Value {
+pub(super) async fn manifest(served: &Served, started: &Answer) -> Value {
     assert_eq!(started.status, StatusCode::ACCEPTED, "{started:?}");
     let over = served.until_over(&path_of(started.header("content-location"))).await;
     assert_eq!(over.status, StatusCode::OK, "{over:?}");
@@ -68,7 +68,7 @@ async fn manifest(served: &Served, started: &Answer) -> Value {
 }
 
 /// The lines of a list of files of a manifest.
-async fn lines(served: &Served, files: &Value) -> Vec<Value> {
+pub(super) async fn lines(served: &Served, files: &Value) -> Vec<Value> {
     let mut lines = Vec::new();
     for file in files.as_array().unwrap() {
         let answer = served.get(&path_of(file["url"].as_str().unwrap())).await;
@@ -79,7 +79,7 @@ async fn lines(served: &Served, files: &Value) -> Vec<Value> {
 }
 
 /// Type and id of everything that was exported.
-async fn exported(served: &Served, started: &Answer) -> Vec<String> {
+pub(super) async fn exported(served: &Served, started: &Answer) -> Vec<String> {
     let manifest = manifest(served, started).await;
     let lines = lines(served, &manifest["output"]).await;
     let name = |line: &Value| format!("{}/{}", line["resourceType"].as_str().unwrap(), line["id"].as_str().unwrap());

@@ -1,10 +1,13 @@
 //! The operations of HealthLake's SDK.
 
+use axum::body::Body;
 use axum::http::StatusCode;
+use fhir_export::source::memory::Gate;
 use serde_json::{Value, json};
 
 use super::served::{Answer, Served};
 use super::{grouped_source, healthlake_body};
+use crate::support::small_job;
 
 pub(super) async fn call(served: &Served, operation: &str, input: &Value) -> Answer {
     let target = format!("HealthLake.{operation}");
@@ -58,6 +61,50 @@ async fn a_job_is_started_once_for_each_token_described_and_listed() {
     let failed = json!({"DatastoreId": "store1", "JobStatus": "FAILED"});
     let none = call(&served, "ListFHIRExportJobs", &failed).await.json();
     assert_eq!(none["ExportJobPropertiesList"], json!([]));
+}
+
+/// Ids of a page, and the token of the next.
+async fn page(served: &Served, input: &Value) -> (Vec<String>, Option<Value>) {
+    let page = call(served, "ListFHIRExportJobs", input).await.json();
+    let ids = page["ExportJobPropertiesList"].as_array().unwrap().iter();
+    (ids.map(|job| job["JobId"].as_str().unwrap().to_owned()).collect(), page.get("NextToken").cloned())
+}
+
+#[tokio::test]
+async fn a_list_goes_on_though_the_job_that_it_had_come_to_is_gone_or_another_in_kind() {
+    let gate = Gate::new();
+    let served = Served::new(small_job::source_stalled_at("second", 0, &gate));
+    let mut jobs = Vec::new();
+    for _ in 0..4 {
+        jobs.push(served.kick_off("/$export").await);
+    }
+    gate.reached().await;
+    let id = |number: usize| jobs[number].rsplit('/').next().unwrap().to_owned();
+    while served.state(&jobs[3]).await != "QUEUED" {
+        tokio::task::yield_now().await;
+    }
+    let mut waiting = json!({"DatastoreId": "store1", "JobStatus": "QUEUED", "MaxResults": 1});
+    let mut all = json!({"DatastoreId": "store1", "MaxResults": 2});
+    let (ids, token) = page(&served, &waiting).await;
+    assert_eq!(ids, [id(1)]);
+    waiting["NextToken"] = token.unwrap();
+    let (ids, token) = page(&served, &all).await;
+    assert_eq!(ids, [id(0), id(1)]);
+    all["NextToken"] = token.unwrap();
+    assert_eq!(served.ask("DELETE", &jobs[1], &[], Body::empty()).await.status, StatusCode::ACCEPTED);
+    assert_eq!(served.get(&jobs[1]).await.status, StatusCode::NOT_FOUND);
+    let rest = |ids: Vec<String>| ids.into_iter().filter(|found| *found != id(0)).collect::<Vec<_>>();
+    let (ids, token) = page(&served, &all).await;
+    // Of jobs of one moment some may come again.
+    assert!(rest(ids.clone()).starts_with(&[id(2)]) && (ids.len(), token.is_some()) == (2, ids[0] == id(0)), "{ids:?}");
+    let (ids, token) = page(&served, &waiting).await;
+    assert_eq!((ids, token.is_some()), (vec![id(2)], true));
+    gate.open();
+    for job in [&jobs[0], &jobs[2], &jobs[3]] {
+        served.until_over(job).await;
+    }
+    waiting["NextToken"] = token.unwrap();
+    assert_eq!(page(&served, &waiting).await, (vec![], None), "the last one waits no more");
 }
 
 #[tokio::test]

@@ -1,5 +1,17 @@
 //! Rows of the two contracts that no other test answers, each named after its ids in `docs/contract.tsv`.
 
+mod deletions;
+mod files;
+mod levels;
+mod polls;
+mod reports;
+mod sdk;
+mod starts;
+mod statement;
+mod times;
+
+use std::collections::BTreeSet;
+
 use axum::body::Body;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -8,6 +20,52 @@ use super::sdk::{call, start_input};
 use super::served::{BASE, Served, path_of};
 use super::{JSON, grouped_source, healthlake_body};
 use crate::support::small_job;
+
+/// The two faces over which an export of any level is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Face {
+    HealthLake,
+    Profile,
+}
+
+const FACES: [Face; 2] = [Face::HealthLake, Face::Profile];
+
+/// The manifest of an export, and everything that its output holds.
+async fn export(served: &Served, face: Face, path: &str) -> (Value, Vec<Value>) {
+    let started = match face {
+        Face::HealthLake => served.ask("POST", &format!("{BASE}{path}"), JSON, healthlake_body()).await,
+        Face::Profile => served.ask_to_start("store1", path).await,
+    };
+    assert_eq!(started.status, StatusCode::ACCEPTED, "{face:?} {path}: {started:?}");
+    let over = served.until_over(&path_of(started.header("content-location"))).await;
+    assert_eq!(over.status, StatusCode::OK, "{face:?} {path}: {over:?}");
+    let manifest = over.json();
+    let mut resources = Vec::new();
+    for file in manifest["output"].as_array().unwrap() {
+        let text = match face {
+            Face::HealthLake => stored(served, file["extension"]["key"].as_str().unwrap()),
+            Face::Profile => {
+                let file = served.get(&path_of(file["url"].as_str().unwrap())).await;
+                String::from_utf8(file.body.to_vec()).unwrap()
+            }
+        };
+        resources.extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+    }
+    (manifest, resources)
+}
+
+/// Type and id of each.
+fn names(resources: &[Value]) -> BTreeSet<String> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    resources.iter().map(|one| format!("{}/{}", text(&one["resourceType"]), text(&one["id"]))).collect()
+}
+
+/// What lies in the caller's bucket under a key.
+fn stored(served: &Served, key: &str) -> String {
+    let bucket = &served.buckets.bucket;
+    let key = bucket.keys().into_iter().find(|own| own.to_string() == key).unwrap();
+    String::from_utf8(bucket.object(&key).unwrap().to_vec()).unwrap()
+}
 
 #[tokio::test]
 async fn m5_m7_m18_m20_a_manifest_of_nothing_has_empty_lists_and_no_more_than_was_asked_for() {

@@ -128,7 +128,7 @@ impl KeySource {
         if self.may_ask(now)
             && let Err(error) = self.load(now).await
         {
-            tracing::warn!(%error, "keys not fetched");
+            tracing::warn!(error = format!("{error:#}"), "keys not fetched");
         }
         match self.held(now) {
             Held::Fresh(keys) | Held::Stale(keys) => Ok(keys),

@@ -101,6 +101,11 @@ impl KeyUrl {
         }
         let authorities = Certificate::from_pem_bundle(pem)
             .map_err(|error| refused("a certificate of the authorities can't be read").caused_by(error))?;
+        if authorities.is_empty() && !pem.is_empty() {
+            return Err(refused(
+                "there is no certificate of an authority: none begins with -----BEGIN CERTIFICATE-----",
+            ));
+        }
         let mut client = Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(DEADLINE)
@@ -206,6 +211,13 @@ mod tests {
         ];
         for (url, taken) in rows {
             assert_eq!(KeyUrl::new(url).is_ok(), taken, "{url}");
+        }
+    }
+
+    #[test]
+    fn certificates_that_are_none_are_refused() {
+        for pem in ["nonsense", "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"] {
+            assert!(KeyUrl::with_authorities("https://issuer.example/jwks.json", pem.as_bytes()).is_err(), "{pem}");
         }
     }
 

@@ -19,6 +19,11 @@ use crate::request::TypeSelection;
 /// The letters of version 2, in the order in which they are written.
 const LETTERS: &str = "cruds";
 
+/// The value of the header `WWW-Authenticate` for a token whose scopes don't suffice (RFC 6750 section 3.1): the answer is
+/// a 403.
+const INSUFFICIENT: &str =
+    "Bearer error=\"insufficient_scope\", error_description=\"the scopes do not cover the export\"";
+
 /// Most types that a refusal names.
 const NAMED_MAX: usize = 20;
 
@@ -77,6 +82,14 @@ impl Readable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoExportScope;
 
+impl NoExportScope {
+    /// The value of the header `WWW-Authenticate` of a 403.
+    #[must_use]
+    pub const fn www_authenticate(self) -> &'static str {
+        INSUFFICIENT
+    }
+}
+
 impl fmt::Display for NoExportScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
@@ -98,6 +111,12 @@ impl BeyondScope {
     #[must_use]
     pub fn types(&self) -> &[ResourceType] {
         &self.types
+    }
+
+    /// The value of the header `WWW-Authenticate` of a 403.
+    #[must_use]
+    pub const fn www_authenticate(&self) -> &'static str {
+        INSUFFICIENT
     }
 }
 
@@ -279,6 +298,8 @@ mod tests {
         let readable = Readable::from_scope("system/Patient.rs").unwrap();
         let refused = readable.narrow(&types(&["Patient", "Observation", "Account"])).unwrap_err();
         assert_eq!(refused.to_string(), "the scopes of the token don't cover Account, Observation");
+        assert_eq!(refused.www_authenticate(), NoExportScope.www_authenticate());
+        assert!(refused.www_authenticate().starts_with("Bearer error=\"insufficient_scope\""));
         let all = TypeSelection::only(ResourceType::all_r4()).unwrap();
         assert!(readable.narrow(&all).unwrap_err().to_string().ends_with(" and 125 more"));
     }

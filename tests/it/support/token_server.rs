@@ -381,6 +381,44 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "s3")]
+    #[tokio::test]
+    async fn keys_come_over_tls_from_whom_the_operator_trusts() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let authority = crate::support::authority::Authority::new();
+        let other = crate::support::authority::Authority::new();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ours, elsewhere) = (authority.acceptor("127.0.0.1"), authority.acceptor("elsewhere.example"));
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            let keys = forge::key_set(&[&P384]).to_string();
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{keys}", keys.len());
+            for acceptor in [&ours, &elsewhere, &ours, &ours] {
+                let (connection, _) = listener.accept().await.unwrap();
+                // A client that doesn't trust us hangs up.
+                let Ok(mut connection) = acceptor.accept(connection).await else { continue };
+                if connection.read(&mut [0; 4096]).await.is_ok_and(|length| length > 0) {
+                    connection.write_all(answer.as_bytes()).await.unwrap();
+                }
+            }
+        });
+        let url = format!("https://{address}/jwks.json");
+        let trusted = authority.pem();
+        let rows = [
+            ("one that isn't trusted", String::new(), false),
+            ("of another host", trusted.clone(), false),
+            ("of another authority", other.pem(), false),
+            ("ours", trusted, true),
+        ];
+        for (name, pem, taken) in rows {
+            let keys = KeyUrl::with_authorities(&url, pem.as_bytes()).unwrap();
+            let found = KeySource::new(keys, KeyPatience::default()).check(now()).await;
+            assert_eq!(found.is_ok(), taken, "{name}: {found:?}");
+        }
+    }
+
     #[tokio::test]
     async fn the_configuration_leads_to_the_token_server() {
         let server = TokenServer::start(STORE).await;

@@ -10,10 +10,12 @@ mod engine;
 mod first_line;
 mod gunzip;
 mod lines;
+mod policy;
 mod references;
 mod request;
 mod scan;
 mod scope;
+mod sigv4;
 mod texts;
 mod times;
 mod token;
@@ -36,9 +38,11 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("lines", lines::lines),
     ("manifest", texts::manifest),
     ("parameters", request::parameters),
+    ("policy", policy::policy),
     ("query", request::query),
     ("references", references::references),
     ("scan", scan::scan_line),
+    ("sigv4", sigv4::sigv4),
     ("times", times::times),
     ("token", token::token),
 ];

@@ -1,5 +1,7 @@
 //! The HTTP face, asked as clients ask it.
 
+#[cfg(feature = "auth")]
+mod access;
 mod arbitrary;
 mod expiry;
 mod load;

@@ -28,7 +28,8 @@ async fn each_action_asks_for_its_own_right() {
     let job = guarded.started("OWNER").await;
     guarded.served.service.idle().await;
     assert_eq!(guarded.signed("LOOKER", "GET", &job, &[], "").await.status, StatusCode::OK);
-    let file = path_of(guarded.signed("LOOKER", "GET", &job, &[], "").await.json()["output"][0]["url"].as_str().unwrap());
+    let file =
+        path_of(guarded.signed("LOOKER", "GET", &job, &[], "").await.json()["output"][0]["url"].as_str().unwrap());
     for (method, path) in [("DELETE", job.as_str()), ("GET", &file), ("GET", &format!("{BASE}/$export"))] {
         let answer = guarded.signed("LOOKER", method, path, ASYNC, "").await;
         assert_eq!((answer.status, answer.issues()), (StatusCode::FORBIDDEN, vec![("forbidden".to_owned(), None)]));
@@ -145,7 +146,8 @@ async fn a_session_is_known_by_its_token_and_ends_in_time() {
     ] {
         let signer = Signer { session_token: token, ..signer(key) };
         let signature = sign_with(&signer, "GET", &path, &[], "");
-        let headers: Vec<(&str, &str)> = signature.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let headers: Vec<(&str, &str)> =
+            signature.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let answer = guarded.served.ask("GET", &path, &headers, Body::empty()).await;
         assert_eq!(answer.status, expected, "{key} {token:?}: {answer:?}");
     }

@@ -15,7 +15,10 @@ async fn a_backend_service_gets_a_token_and_exports() {
         let token = guarded.tokens.token("nightly", &key, "system/*.read").await;
         let job = guarded.exported(&token, "").await;
         let manifest = guarded.bearing(&token, "GET", &job).await.json();
-        assert_eq!((types(&manifest), &manifest["requiresAccessToken"]), (vec!["Group", "Observation", "Patient"], &json!(true)));
+        assert_eq!(
+            (types(&manifest), &manifest["requiresAccessToken"]),
+            (vec!["Group", "Observation", "Patient"], &json!(true))
+        );
         let file = path_of(manifest["output"][0]["url"].as_str().unwrap());
         assert_eq!(guarded.bearing(&token, "GET", &file).await.status, StatusCode::OK);
         assert_eq!(guarded.bearing(&token, "DELETE", &job).await.status, StatusCode::ACCEPTED);
@@ -25,7 +28,9 @@ async fn a_backend_service_gets_a_token_and_exports() {
 #[tokio::test]
 async fn narrow_scopes_narrow_what_is_exported_and_asking_for_more_is_refused() {
     let guarded = Guarded::new().await;
-    for scope in ["system/Patient.read", "system/Patient.rs", "system/Patient.r system/Patient.s launch", "system/Patient.*"] {
+    for scope in
+        ["system/Patient.read", "system/Patient.rs", "system/Patient.r system/Patient.s launch", "system/Patient.*"]
+    {
         let token = guarded.token("a", scope, "store1");
         let job = guarded.exported(&token, "").await;
         let manifest = guarded.bearing(&token, "GET", &job).await.json();
@@ -37,7 +42,16 @@ async fn narrow_scopes_narrow_what_is_exported_and_asking_for_more_is_refused() 
         let said = beyond.json()["issue"][0]["diagnostics"].as_str().unwrap().to_owned();
         assert!(said.contains("Observation") && !said.contains("Patient"), "{said}");
     }
-    for scope in ["", "user/*.read", "patient/*.rs", "system/Patient.r", "system/*.s", "system/Patient.rs?name=a", "openid", "system/Nothing.read"] {
+    for scope in [
+        "",
+        "user/*.read",
+        "patient/*.rs",
+        "system/Patient.r",
+        "system/*.s",
+        "system/Patient.rs?name=a",
+        "openid",
+        "system/Nothing.read",
+    ] {
         let token = guarded.token("a", scope, "store1");
         let refused = guarded.bearing(&token, "GET", &format!("{BASE}/$export")).await;
         assert!([401, 403].contains(&refused.status.as_u16()), "{scope}: {refused:?}");
@@ -93,5 +107,8 @@ async fn keys_of_the_issuer_may_change() {
     let ask = async || guarded.bearing(&guarded.token("a", "system/*.read", "store1"), "GET", &path).await.status;
     assert_eq!(ask().await, StatusCode::NOT_FOUND);
     guarded.tokens.rotate();
-    assert!([StatusCode::NOT_FOUND, StatusCode::UNAUTHORIZED].contains(&ask().await), "asked for again at once, or soon");
+    assert!(
+        [StatusCode::NOT_FOUND, StatusCode::UNAUTHORIZED].contains(&ask().await),
+        "asked for again at once, or soon"
+    );
 }

@@ -29,8 +29,9 @@ pub(super) fn matches(pattern: &[Token], text: &str, reach: Reach) -> bool {
         *start = true;
     }
     skip_any(pattern, &mut here);
+    let mut next = here.clone();
     for letter in text.chars() {
-        let mut next = vec![false; pattern.len() + 1];
+        next.fill(false);
         let is_within = reach == Reach::Text || letter != ':';
         for (place, token) in pattern.iter().enumerate().filter(|(place, _)| here.get(*place) == Some(&true)) {
             let (stays, goes_on) = match token {
@@ -45,7 +46,7 @@ pub(super) fn matches(pattern: &[Token], text: &str, reach: Reach) -> bool {
             }
         }
         skip_any(pattern, &mut next);
-        here = next;
+        std::mem::swap(&mut here, &mut next);
     }
     here.last() == Some(&true)
 }

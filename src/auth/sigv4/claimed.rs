@@ -120,9 +120,10 @@ impl Claimed {
         let signed = headers::signed_names(draft.authorization.signed_headers, head)?;
         let lines = headers::canonical(head, &signed)?;
         let method = method(head.method)?;
+        let queries = query.canonical();
         let mut canonical_heads = Vec::new();
         for path in &paths {
-            for query in query.canonical() {
+            for query in &queries {
                 canonical_heads.push(format!("{method}\n{path}\n{query}\n{lines}\n"));
             }
         }

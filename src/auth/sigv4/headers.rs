@@ -5,6 +5,9 @@ use super::{Head, Refusal};
 /// What starts the names of headers that must be signed.
 const OF_AMAZON: &[u8] = b"x-amz-";
 
+/// Most headers that a signature may list: each is looked for among all headers of the request.
+const SIGNED_MAX: usize = 100;
+
 /// Headers that a request may have once only, so that everybody reads the same one.
 const SINGLE: [&str; 6] =
     ["authorization", "host", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token", "x-amz-target"];
@@ -44,9 +47,12 @@ fn text(value: &[u8]) -> Result<&str, Refusal> {
 /// The names of signed headers, as a request lists them.
 ///
 /// # Errors
-/// When the list isn't sorted, names a header twice, or doesn't name one that it must.
+/// When the list is too long or isn't sorted, names a header twice, or doesn't name one that it must.
 pub(super) fn signed_names(list: &str, head: &Head<'_>) -> Result<Vec<String>, Refusal> {
-    let names: Vec<&str> = list.split(';').collect();
+    let names: Vec<&str> = list.split(';').take(SIGNED_MAX + 1).collect();
+    if names.len() > SIGNED_MAX {
+        return Err(Refusal::Incomplete("SignedHeaders lists too many headers"));
+    }
     let is_name = |name: &&str| !name.is_empty() && name.bytes().all(is_name_byte);
     if !names.iter().all(is_name) || !names.is_sorted_by(|one, next| one < next) {
         return Err(Refusal::Incomplete("SignedHeaders must list names of headers in lower case, sorted, each once"));
@@ -125,6 +131,15 @@ mod tests {
         ] {
             assert!(signed_names(list, &head(&headers)).is_err(), "{list:?}");
         }
+    }
+
+    #[test]
+    fn a_hundred_headers_may_be_signed_and_no_more() {
+        let names: Vec<String> = (0..100).map(|number| format!("h{number:03}")).chain(["host".to_owned()]).collect();
+        let headers: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+        let head = Head { method: "GET", path: "/", query: None, headers: &headers };
+        assert!(signed_names(&names[1..].join(";"), &head).is_ok());
+        assert!(signed_names(&names.join(";"), &head).is_err());
     }
 
     #[test]

@@ -76,9 +76,9 @@ impl<'a> Query<'a> {
     /// The canonical queries that signers make: the one of the rules, and the pairs as they came in order. Neither holds
     /// the signature of a presigned URL.
     ///
-    /// botocore signs a query as it is sent, whether or not it is escaped as the rules say. A pair that came as another is
-    /// escaped means the same, so a signature of one is one of the other. By the rules a raw `+` is a plus, as `%2B` is:
-    /// the only two spellings of one signature which a form would read as different things.
+    /// botocore signs a query as it is sent, whether or not it is escaped as the rules say. A pair that is sent as the rules
+    /// write another means the same as that one, so neither passes for something else. By the rules, a raw `+` is a plus, as
+    /// `%2B` is: these two share a signature, and a form would read them differently. The order of pairs isn't signed.
     pub(super) fn canonical(&self) -> BTreeSet<String> {
         let signed = || self.0.iter().filter(|pair| pair.name != SIGNATURE.as_bytes());
         let by_rule = signed().map(|pair| (escape(&pair.name), escape(&pair.value))).collect();

@@ -95,7 +95,7 @@ proptest! {
         prop_assert!(sent.verdict(&other, &signer().at, &Expectation::healthlake(REGION)).is_err());
         prop_assert!(sent.verdict(&other, &signer().at, &Expectation::healthlake("eu-west-2")).is_err());
         if !sent.body.is_empty() {
-            let mut changed = sent.clone();
+            let mut changed = sent;
             let bit = bit.index(changed.body.len() * 8);
             changed.body[bit / 8] ^= 1 << (bit % 8);
             prop_assert!(!holds(&changed, has_token));

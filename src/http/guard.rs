@@ -19,8 +19,9 @@ use super::outcome::Refused;
 use super::{Api, admission, sdk};
 use crate::auth::{Action, Caller, Decision, Denial, Grant, JobsOf, Presented, Question, Unauthenticated};
 use crate::clock;
+use crate::fhir::ResourceType;
 use crate::job::{DataStore, JobView, QueueKey};
-use crate::request::ExportRequest;
+use crate::request::{ExportRequest, TypeSelection};
 
 /// What was granted to the caller of a request.
 #[derive(Clone, Debug)]
@@ -251,6 +252,16 @@ impl Granted {
             JobsOf::Caller => view.owner.as_deref() == Some(allowed.whence.caller.name()),
         };
         is_his && allowed.grant.types.covers(&view.types)
+    }
+
+    /// Whether the caller may know of resources of a type, `None` being those without one.
+    pub(super) fn reads(&self, resource_type: Option<&str>) -> bool {
+        let Self::Some(allowed) = self else { return true };
+        match (&allowed.grant.types, resource_type.and_then(ResourceType::r4)) {
+            (TypeSelection::All, _) => true,
+            (only, Some(resource_type)) => only.contains(&resource_type),
+            (TypeSelection::Only(_), None) => false,
+        }
     }
 
     /// Who the caller is; `None`: nobody was asked.

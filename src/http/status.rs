@@ -32,7 +32,7 @@ pub(super) async fn describe(
     granted.covers(Action::DescribeExportWithGet, &datastore)?;
     let view = find(&api, &granted, &datastore, &job).await?;
     let requested = address::requested(&api.settings, &headers, &uri);
-    answer(&api, &view, address::base(&requested)).await
+    answer(&api, &granted, &view, address::base(&requested)).await
 }
 
 /// The job of an id in a data store, if the caller may see it.
@@ -43,7 +43,7 @@ pub(super) async fn find(api: &Api, granted: &Granted, datastore: &str, job: &st
     view.filter(|view| granted.sees(view)).ok_or_else(unknown)
 }
 
-async fn answer(api: &Api, view: &JobView, base: &str) -> Result<Response, Refused> {
+async fn answer(api: &Api, granted: &Granted, view: &JobView, base: &str) -> Result<Response, Refused> {
     if !view.state.is_terminal() {
         return Ok(running(api, view));
     }
@@ -53,7 +53,7 @@ async fn answer(api: &Api, view: &JobView, base: &str) -> Result<Response, Refus
     };
     let status = if view.separate_status { StatusCode::OK } else { own_status };
     let mut response = if own_status == StatusCode::OK {
-        (status, Json(body(api, view, base).await?)).into_response()
+        (status, Json(body(api, granted, view, base).await?)).into_response()
     } else {
         failed(view, status)
     };
@@ -113,12 +113,14 @@ struct Described {
     manifest: Option<Manifest>,
 }
 
-async fn body(api: &Api, view: &JobView, base: &str) -> Result<Described, Refused> {
+async fn body(api: &Api, granted: &Granted, view: &JobView, base: &str) -> Result<Described, Refused> {
     let mut manifest = view.manifest.clone();
     if let Some(manifest) = &mut manifest {
         // Where the source lies is the server's own business.
         manifest.extension.source = view.datastore_id.to_string();
         manifest.extension.skipped.clear();
+        // Nor is it told how much there is of what the caller may not read.
+        manifest.extension.ledger.retain(|row| granted.reads(row.resource_type.as_deref()));
         match view.origin {
             // The whole URL, as the profile wants it.
             Origin::Profile => {

@@ -1,6 +1,7 @@
 //! `s3://bucket/prefix`.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -73,6 +74,9 @@ fn is_bucket(name: &str) -> bool {
         && edge(bytes.first())
         && edge(bytes.last())
         && bytes.iter().all(|byte| edge(Some(byte)) || matches!(byte, b'.' | b'-'))
+        // Neither is S3 to be had by an address, nor has a bucket's name an empty label.
+        && name.parse::<Ipv4Addr>().is_err()
+        && !name.contains("..")
 }
 
 #[cfg(test)]

@@ -42,6 +42,9 @@ impl Buckets {
 
 impl Outputs for Buckets {
     fn open(&self, output: &OutputDataConfig, role: Option<&RoleArn>) -> fhir_export::Result<Arc<dyn Destination>> {
+        // What no store could be opened by isn't opened here either.
+        #[cfg(feature = "s3")]
+        fhir_export::destination::open::from_uri(output.s3_uri.as_str(), &Default::default())?;
         self.asked.lock().unwrap().push((output.clone(), role.cloned()));
         Ok(Arc::new(self.bucket.clone()))
     }

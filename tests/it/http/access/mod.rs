@@ -44,11 +44,16 @@ fn policy(statements: &[Value]) -> Policy {
     Policy::parse(&json!({"Version": "2012-10-17", "Statement": statements}).to_string()).unwrap()
 }
 
-/// A key of somebody with these statements; its secret is that of the example.
+/// Each key has a secret of its own.
+fn secret_of(id: &str) -> String {
+    format!("{SECRET}{id}")
+}
+
+/// A key of somebody with these statements.
 fn key(id: &str, statements: &[Value]) -> AccessKey {
     AccessKey {
         id: id.to_owned(),
-        secret: SECRET.to_owned(),
+        secret: secret_of(id),
         session_token: None,
         expires: None,
         principal: format!("arn:aws:iam::{ACCOUNT}:user/{}", id.to_lowercase()),
@@ -150,7 +155,10 @@ impl Guarded {
 const ASYNC: &[(&str, &str)] = &[("prefer", "respond-async")];
 
 fn signer(key: &str) -> Signer<'_> {
-    Signer { access_key_id: key, ..Signer::example(REGION, SystemClock.now()) }
+    let mut signer = Signer::example(REGION, SystemClock.now());
+    signer.access_key_id = key;
+    signer.secret = Box::leak(secret_of(key).into_boxed_str());
+    signer
 }
 
 /// The headers that sign a request, which has a host.

@@ -267,7 +267,7 @@ source = './b'
         let flag = file.pick(("--listen", Some("[::1]:1")), ("listen", file.settings.listen.as_ref())).unwrap();
         assert_eq!((flag.place.as_str(), flag.text.as_str()), ("--listen", "[::1]:1"));
         let second = &file.settings.data_stores[1];
-        assert_eq!(file.place("source", &second.source), "serve.toml:36: source");
+        assert_eq!(file.place("source", &second.source), "serve.toml:37: source");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Policies of IAM: what they say, and what follows from it.
 //!
-//! [`Policy::parse`] reads an identity policy, [`evaluate`] decides a [`Request`] by several of them. An explicit `Deny`
+//! [`Policy::parse`] reads an identity policy, [`evaluate()`] decides a [`Request`] by several of them. An explicit `Deny`
 //! always wins, nothing is allowed that no statement allows, and order never matters.
 //!
 //! A statement applies if its action, its resource and its conditions match. What isn't understood fails closed:

@@ -18,10 +18,20 @@ use crate::support::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 /// Bytes of each large type: some parts.
 const TYPE_BYTES: usize = 18 << 20;
 
-/// Two large files of one type, one of several, small ones, and lines that aren't understood.
+/// Two large files of one type, one of several, small ones, and lines that aren't understood. One folder for all runs: it
+/// is the same each time, and nobody is there to remove it when the last test has ended.
 pub(super) static SOURCE: LazyLock<PathBuf> = LazyLock::new(|| {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kill-source-{}", std::process::id()));
-    fs::create_dir_all(&folder).unwrap();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kill-source-of-{TYPE_BYTES}"));
+    if !folder.exists() {
+        let made = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        write_source(made.path());
+        // Another run may have been quicker; its folder is as good.
+        drop(fs::rename(made.path(), &folder));
+    }
+    folder
+});
+
+fn write_source(folder: &Path) {
     let line = |text: &mut String, name: &str, id: usize| {
         let filler = "x".repeat(200 + id * 37 % 900);
         writeln!(text, "{{\"resourceType\":\"{name}\",\"id\":\"{id}\",\"note\":\"{id:08} {filler}\"}}").unwrap();
@@ -44,8 +54,7 @@ pub(super) static SOURCE: LazyLock<PathBuf> = LazyLock::new(|| {
     for name in ["Goal", "Slot", "Device"] {
         file(&format!("{name}.ndjson"), &[name], 10_000);
     }
-    folder
-});
+}
 
 fn rounds() -> u32 {
     std::env::var("FHIR_EXPORT_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(4)

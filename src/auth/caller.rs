@@ -13,6 +13,7 @@ use super::smart::Readable;
 pub struct Caller {
     name: String,
     rights: Rights,
+    request_id: Option<String>,
 }
 
 /// What a caller brought that says what he may do.
@@ -43,7 +44,21 @@ impl Caller {
     /// Jobs keep it: who started a job is known again by it.
     #[must_use]
     pub fn new(name: impl Into<String>, rights: Rights) -> Self {
-        Self { name: name.into(), rights }
+        Self { name: name.into(), rights, request_id: None }
+    }
+
+    /// The same, whose request is one of its kind: what tells it from all others that he has sent or will send.
+    ///
+    /// An export that is asked for again by the same request isn't started twice. 1 to 64 letters, digits and hyphens.
+    #[must_use]
+    pub fn with_request_id(self, id: impl Into<String>) -> Self {
+        Self { request_id: Some(id.into()), ..self }
+    }
+
+    /// What tells his request from all others, if anything does.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&str> {
+        self.request_id.as_deref()
     }
 
     /// What tells him from all others.

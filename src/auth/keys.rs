@@ -114,7 +114,8 @@ impl Authenticator for AccessKeys {
         if key.expires.as_ref().is_some_and(is_over) {
             return Err(refused(Refusal::TokenExpired, id));
         }
-        Ok(caller.clone())
+        // Who has overheard it can send it once more, while it is young; it starts nothing then.
+        Ok(caller.clone().with_request_id(claimed.signature()))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::auth::{Action, Caller, Decision, Denial, Grant, JobsOf, Presented, Qu
 use crate::clock;
 use crate::fhir::ResourceType;
 use crate::job::{DataStore, JobView, QueueKey};
-use crate::request::{ExportRequest, TypeSelection};
+use crate::request::{ClientToken, ExportRequest, TypeSelection};
 
 /// What was granted to the caller of a request.
 #[derive(Clone, Debug)]
@@ -270,6 +270,12 @@ impl Granted {
             Self::Everything => None,
             Self::Some(allowed) => Some(allowed.whence.caller.name().to_owned()),
         }
+    }
+
+    /// What makes a start the same as one before: the same signed request.
+    pub(super) fn client_token(&self) -> Option<ClientToken> {
+        let Self::Some(allowed) = self else { return None };
+        allowed.whence.caller.request_id().and_then(|id| ClientToken::new(id).ok())
     }
 
     /// The request as far as the caller may export: asked for nothing in particular, it is narrowed to what he may.

@@ -75,7 +75,7 @@ pub(super) async fn handle(
     let order = Order {
         origin,
         request_url: requested.clone(),
-        client_token: None,
+        client_token: granted.client_token(),
         separate_status: preferences.separate_status && origin == Origin::Profile,
         skipped: SkippedParameter::all_of(&ignored),
         owner: granted.owner(),

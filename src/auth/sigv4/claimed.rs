@@ -144,6 +144,12 @@ impl Claimed {
         &self.credential.access_key_id
     }
 
+    /// The signature, 64 hex digits. No other request has it.
+    #[must_use]
+    pub fn signature(&self) -> String {
+        hex(&self.signature)
+    }
+
     /// The token of the session that the request presents.
     #[must_use]
     pub fn session_token(&self) -> Option<&str> {

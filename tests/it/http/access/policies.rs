@@ -73,6 +73,23 @@ async fn a_role_is_passed_by_those_only_who_may_pass_it() {
 }
 
 #[tokio::test]
+async fn a_start_that_was_overheard_and_is_sent_again_starts_nothing() {
+    let guarded = Guarded::new().await;
+    let path = format!("{BASE}/$export");
+    let mut headers = sign("OWNER", "GET", &path, ASYNC, "");
+    headers.push(("prefer".to_owned(), "respond-async".to_owned()));
+    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let mut jobs = Vec::new();
+    for _ in 0..3 {
+        let answer = guarded.served.ask("GET", &path, &headers, Body::empty()).await;
+        jobs.push(path_of(answer.header("content-location")));
+    }
+    jobs.dedup();
+    assert_eq!(jobs.len(), 1);
+    assert_eq!(guarded.served.service.list("store1").await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn anothers_client_token_is_another_token() {
     let guarded = Guarded::new().await;
     let input = super::super::sdk::start_input("same");

@@ -20,7 +20,7 @@ use fhir_export::auth::{AccessKey, AccessKeys, Authorizer, BearerTokens, OwnRigh
 use fhir_export::clock::{Clock, SystemClock};
 use fhir_export::http::{Access, Guard, Settings};
 use fhir_export::job::{JobService, QueueKey};
-use fhir_export::source::memory::MemorySource;
+use fhir_export::source::Source;
 use serde_json::{Value, json};
 
 use super::served::{Answer, BASE, Served, config, data_store, path_of};
@@ -77,11 +77,15 @@ impl Guarded {
         Self::with(grouped_source(), Vec::new()).await
     }
 
-    async fn with(source: MemorySource, more: Vec<AccessKey>) -> Self {
+    async fn with(source: impl Source + Clone + 'static, more: Vec<AccessKey>) -> Self {
         Self::decided_by(Arc::new(OwnRights), source, more).await
     }
 
-    async fn decided_by(authorizer: Arc<dyn Authorizer>, source: MemorySource, more: Vec<AccessKey>) -> Self {
+    async fn decided_by(
+        authorizer: Arc<dyn Authorizer>,
+        source: impl Source + Clone + 'static,
+        more: Vec<AccessKey>,
+    ) -> Self {
         let tokens = TokenServer::start(&endpoint("store1")).await;
         let all = ["healthlake:*"];
         let pass = statement("Allow", &["iam:PassRole"], ROLE);

@@ -8,7 +8,7 @@ use proptest::test_runner::{Config, TestRunner};
 use regex::Regex;
 
 use fhir_export::auth::Action;
-use fhir_export::source::memory::MemoryRange;
+use fhir_export::source::memory::{MemoryRange, MemorySource};
 
 use super::rights::{Call, is_let_in};
 use super::*;

@@ -27,12 +27,12 @@ struct Running {
 }
 
 impl Running {
-    fn start(folder: &Path, source: &Path, more: &str, logged: &str) -> Self {
+    fn start(folder: &Path, source: &Path, more: &str, logged: Option<&str>) -> Self {
         let text = format!("listen = '127.0.0.1:0'\n{more}\n[[data_stores]]\nsource = '{}'\n", source.display());
         let (config, log) = (folder.join("serve.toml"), folder.join("log"));
         fs::write(&config, text).unwrap();
         let mut command = command(&["serve", "--config"]);
-        command.arg(config).arg("--state").arg(folder.join("state")).env("RUST_LOG", logged);
+        command.arg(config).arg("--state").arg(folder.join("state")).envs(logged.map(|logged| ("RUST_LOG", logged)));
         let stderr = File::create(&log).unwrap();
         let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let said = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok).next();
@@ -89,7 +89,7 @@ fn assert_no_line_is_forged(log: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_over_the_wire_begins_no_line_of_the_log() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Running::start(folder.path(), &small(), &one_key(folder.path()), "trace");
+    let server = Running::start(folder.path(), &small(), &one_key(folder.path()), Some("trace"));
     let forged = "x%0d%0aERROR%20forged%0a%20WARN%20forged";
     let base = &server.base;
     for path in [
@@ -131,7 +131,7 @@ async fn who_was_let_in_is_logged_without_being_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let text = one_key(folder.path());
     let path = {
-        let server = Running::start(folder.path(), &small(), &text, "warn,audit=info");
+        let server = Running::start(folder.path(), &small(), &text, None);
         server.ask(&format!("GET {}/export/x", server.base), "").await;
         server.log.clone()
     };
@@ -164,7 +164,7 @@ fn what_lies_in_a_source_begins_no_line_of_the_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_are_a_hundred_at_most_and_128_kib_in_all() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Running::start(folder.path(), &small(), "", "warn");
+    let server = Running::start(folder.path(), &small(), "", None);
     let headers = |count: usize| (0..count).map(|number| format!("x-{number}: a\r\n")).collect::<String>();
     let few = server.ask("GET /healthz", &headers(90)).await;
     assert!(few.starts_with("HTTP/1.1 200"), "{few}");
@@ -180,7 +180,7 @@ async fn headers_are_a_hundred_at_most_and_128_kib_in_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_servers_read_differently_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Running::start(folder.path(), &small(), "", "warn");
+    let server = Running::start(folder.path(), &small(), "", None);
     let base = &server.base;
     let hidden = format!("DELETE {base}/export/x HTTP/1.1\r\nhost: x\r\n\r\n");
     for (name, headers, body) in [
@@ -219,7 +219,7 @@ async fn who_takes_nothing_of_a_download_is_given_up() {
     let line = format!("{{\"resourceType\":\"Binary\",\"id\":\"1\",\"data\":\"{}\"}}\n", "a".repeat(64 << 10));
     fs::write(source.join("Binary.ndjson"), line.repeat(512)).unwrap();
     let more = format!("[files]\nto = '{}'\n[limits]\nstalled_seconds = 1", kept.display());
-    let server = Running::start(&folder, &source, &more, "warn");
+    let server = Running::start(&folder, &source, &more, None);
     let started = server.ask(&format!("GET {}/$export", server.base), "prefer: respond-async\r\n").await;
     let job = started.lines().find_map(|line| line.strip_prefix("content-location: ")).unwrap().to_owned();
     let job = job.split_once("http://x").unwrap().1.to_owned();

@@ -99,7 +99,7 @@ impl Shared {
             if failures >= self.policy.attempts {
                 return Err(error.with("attempts", failures));
             }
-            tracing::debug!(failures, "{what} is repeated: {error:#}");
+            tracing::debug!(failures, what, error = format!("{error:#}"), "a request is repeated");
             sleep(self.policy.wait(failures)).await;
         }
     }
@@ -296,7 +296,7 @@ impl<D: Destination + ?Sized + 'static> RetryingUpload<D> {
             if began.elapsed() + wait >= policy.complete_for {
                 return Err(error.retryable(true).with("attempts", failures));
             }
-            tracing::debug!(object = %self.key, failures, "completing is repeated: {error:#}");
+            tracing::debug!(object = %self.key, failures, error = format!("{error:#}"), "completing is repeated");
             sleep(wait).await;
         }
     }

@@ -16,7 +16,7 @@ use super::{Api, sdk};
 use crate::request::MAX_BODY_BYTES;
 
 /// Longest body of a request that starts no job: an identifier and some filters. There may be many of them at once.
-const MOST_BYTES_OF_OTHERS: usize = 64 << 10;
+pub(super) const MOST_BYTES_OF_OTHERS: usize = 64 << 10;
 
 /// Longest body of any request.
 pub(super) const MOST_BYTES: usize = MAX_BODY_BYTES;

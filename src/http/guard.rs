@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, FromRequestParts, OriginalUri, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -88,7 +88,9 @@ pub(super) async fn decide(State(api): State<Api>, request: Request, next: Next)
     if Asked::of(&parts.method, &path, &parts.headers, b"") == Asked::Public {
         return next.run(Request::from_parts(parts, body)).await;
     }
-    let body = match admission::in_time(api.settings.body_timeout, body, admission::MOST_BYTES).await {
+    // It isn't known yet who calls: what starts a job is counted, the others may be many.
+    let most_bytes = if parts.method == Method::POST { admission::MOST_BYTES } else { admission::MOST_BYTES_OF_OTHERS };
+    let body = match admission::in_time(api.settings.body_timeout, body, most_bytes).await {
         Ok(body) => body,
         Err(refused) => return refuse(&path, refused),
     };

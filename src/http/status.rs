@@ -121,6 +121,14 @@ async fn body(api: &Api, granted: &Granted, view: &JobView, base: &str) -> Resul
         manifest.extension.skipped.clear();
         // Nor is it told how much there is of what the caller may not read.
         manifest.extension.ledger.retain(|row| granted.reads(row.resource_type.as_deref()));
+        if !granted.reads(None) {
+            // Sums over all types.
+            manifest.extension.deletions = None;
+            manifest.extension.warnings.clear();
+        }
+        if !["Group", "Patient"].into_iter().all(|name| granted.reads(Some(name))) {
+            manifest.extension.cohort = None;
+        }
         match view.origin {
             // The whole URL, as the profile wants it.
             Origin::Profile => {

@@ -146,7 +146,7 @@ impl Job {
         self.end_in(report.state);
         self.record_end(&report).await;
         let (state, objects, error) = (report.state, report.objects.len(), report.error.as_ref());
-        tracing::info!(%state, objects, error = error.map(tracing::field::display), "the job has ended");
+        tracing::info!(%state, objects, error = error.map(|error| error.to_string()), "the job has ended");
         report
     }
 

@@ -5,6 +5,8 @@ mod azurite;
 mod bad_input;
 #[cfg(target_os = "linux")]
 mod disk;
+#[cfg(target_os = "linux")]
+mod hostile;
 #[cfg(unix)]
 mod import;
 #[cfg(unix)]

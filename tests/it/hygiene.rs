@@ -1,6 +1,7 @@
 //! Rules of the house that no compiler checks: which module uses which, how long files are, what words stay out.
 
 mod contract;
+mod documents;
 mod rust_text;
 
 use std::collections::BTreeSet;

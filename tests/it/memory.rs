@@ -2,6 +2,7 @@
 //!
 //! Each test runs in a process of its own, because the peak of a process is what is measured.
 
+mod bombs;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod cohorts;
 

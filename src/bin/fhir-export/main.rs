@@ -131,8 +131,11 @@ fn refused(screen: &Screen, command: &str, faults: &Faults) -> Exit {
     Exit::Usage
 }
 
+/// What is logged if `RUST_LOG` says nothing: warnings, and who was let in to what.
+const USUAL_LOG: &str = "warn,audit=info";
+
 fn log_to(screen: &Screen) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(USUAL_LOG));
     let screen = screen.clone();
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -46,9 +46,9 @@ impl Screen {
         self.0.set_draw_target(ProgressDrawTarget::hidden());
     }
 
-    /// Says something.
+    /// Says something, on one line.
     pub(crate) fn say(&self, text: &str) {
-        self.0.suspend(|| eprintln_unless_gone(text));
+        self.0.suspend(|| eprintln_unless_gone(&without_controls(text)));
     }
 
     /// Says why something failed, with the chain of causes.
@@ -82,16 +82,42 @@ fn eprintln_unless_gone(text: &str) {
     drop(writeln!(io::stderr().lock(), "fhir-export: {text}"));
 }
 
-/// Log lines come whole.
+/// Log lines come whole, and each is one line.
 impl Write for Screen {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.suspend(|| io::stderr().write_all(line))?;
+        let shown = one_line(line);
+        self.0.suspend(|| io::stderr().write_all(&shown))?;
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
     }
+}
+
+/// A text with its control characters written out: names of files may hold any.
+fn without_controls(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() { shown.extend(letter.escape_default()) } else { shown.push(letter) }
+    }
+    shown
+}
+
+/// A log line with its end, and all within it that could end it or go back in it written out: who sends it can't begin a
+/// line of his own. Colours stay; the subscriber writes out those that a value brings along.
+fn one_line(line: &[u8]) -> Vec<u8> {
+    let (text, end) = line.strip_suffix(b"\n").map_or((line, &b""[..]), |text| (text, b"\n"));
+    let mut shown = Vec::with_capacity(line.len());
+    for &byte in text {
+        match byte {
+            b'\t' | 0x1B => shown.push(byte),
+            0..0x20 | 0x7F => shown.extend(byte.escape_ascii()),
+            _ => shown.push(byte),
+        }
+    }
+    shown.extend(end);
+    shown
 }
 
 #[cfg(test)]
@@ -101,6 +127,28 @@ mod tests {
     use fhir_export::{Error, ErrorKind};
 
     use super::*;
+
+    #[test]
+    fn a_log_line_is_one_line_whatever_is_in_it() {
+        for (line, shown) in [
+            (" WARN plain\n", " WARN plain\n"),
+            ("no end", "no end"),
+            ("\n", "\n"),
+            ("", ""),
+            (" WARN a\nERROR b\n", " WARN a\\nERROR b\n"),
+            (" WARN a\r\nERROR b\r\n", " WARN a\\r\\nERROR b\\r\n"),
+            (" WARN a\u{8}\u{0}\u{b}\u{c}\u{7f}\n", " WARN a\\x08\\x00\\x0b\\x0c\\x7f\n"),
+            ("\u{1b}[33m WARN\u{1b}[0m \u{e4}\t\u{1f600}\n", "\u{1b}[33m WARN\u{1b}[0m \u{e4}\t\u{1f600}\n"),
+        ] {
+            assert_eq!(String::from_utf8(one_line(line.as_bytes())).unwrap(), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_said_is_one_line_and_moves_no_cursor() {
+        let said = without_controls("a\nerror: b\u{1b}[2Jc\td\u{85}\u{e4}");
+        assert_eq!(said, "a\\nerror: b\\u{1b}[2Jc\\td\\u{85}\u{e4}");
+    }
 
     #[test]
     fn a_cause_is_told_once() {

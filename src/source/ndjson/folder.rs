@@ -119,7 +119,7 @@ impl Walk<'_> {
             return Ok(());
         }
         if kind.is_symlink() && fs::metadata(found.path()).is_ok_and(|target| target.is_dir()) {
-            tracing::warn!(folder = %name, "a linked folder is not followed");
+            tracing::warn!(folder = name, "a linked folder is not followed");
             self.listing.ignored += 1;
         } else if Format::of(&name).is_some() && (kind.is_file() || kind.is_symlink()) {
             self.listing.entries.push(entry_of(name, found.path(), fs::metadata(found.path())));

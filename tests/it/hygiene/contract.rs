@@ -77,7 +77,7 @@ fn ids_of(name: &str) -> Vec<String> {
 }
 
 /// Names of tests, and the path of a file that has one of this name.
-fn tests() -> BTreeMap<String, String> {
+pub(super) fn tests() -> BTreeMap<String, String> {
     let test =
         Regex::new(r"#\[(?:tokio::)?test(?:\([^)]*\))?\]\s*(?:#\[[^\n]*\]\s*)*(?:async )?fn ([a-z0-9_]+)\(").unwrap();
     let mut tests = BTreeMap::new();

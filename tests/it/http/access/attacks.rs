@@ -302,6 +302,27 @@ async fn a_forwarded_address_is_believed_by_nobody() {
 }
 
 #[tokio::test]
+async fn strangers_can_not_make_the_server_hold_long_bodies() {
+    let guarded = Guarded::new().await;
+    let headers = [("authorization", "Bearer a.b.c"), ("prefer", "respond-async")];
+    let job = format!("{BASE}/export/x");
+    for (method, path, expected) in [
+        ("GET", &job, StatusCode::PAYLOAD_TOO_LARGE),
+        ("DELETE", &job, StatusCode::PAYLOAD_TOO_LARGE),
+        ("PUT", &job, StatusCode::PAYLOAD_TOO_LARGE),
+        ("GET", &format!("{BASE}/$export"), StatusCode::PAYLOAD_TOO_LARGE),
+        ("POST", &job, StatusCode::PAYLOAD_TOO_LARGE),
+        // One of a start is read, and there are a hundred of these at once at most.
+        ("POST", &format!("{BASE}/$export"), StatusCode::UNAUTHORIZED),
+    ] {
+        let long = guarded.served.ask(method, path, &headers, " ".repeat(100 << 10)).await;
+        assert_eq!(long.status, expected, "{method} {path}");
+        let nobodys = guarded.served.ask(method, path, ASYNC, " ".repeat(100 << 10)).await;
+        assert_eq!(nobodys.status, StatusCode::UNAUTHORIZED, "not even read: {method} {path}");
+    }
+}
+
+#[tokio::test]
 async fn a_gate_without_anybody_known_lets_nobody_in() {
     let guard = Guard { authenticators: Vec::new(), authorizer: Arc::new(OwnRights), smart_configuration: None };
     let settings = Settings { access: Access::Guarded(guard), ..Settings::default() };

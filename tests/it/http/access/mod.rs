@@ -1,7 +1,11 @@
 //! Who is let in, and to what.
 
 mod attacks;
+#[cfg(feature = "cli")]
+mod log;
 mod policies;
+mod properties;
+mod rights;
 mod routes;
 mod tokens;
 
@@ -12,11 +16,11 @@ use axum::http::StatusCode;
 use fhir_export::auth::policy::Policy;
 use fhir_export::auth::sigv4::testing::{Signer, Unsigned};
 use fhir_export::auth::smart::{KeyPatience, KeySource, KeyUrl, SmartConfiguration, TokenVerifier};
-use fhir_export::auth::{AccessKey, AccessKeys, BearerTokens, OwnRights};
+use fhir_export::auth::{AccessKey, AccessKeys, Authorizer, BearerTokens, OwnRights};
 use fhir_export::clock::{Clock, SystemClock};
 use fhir_export::http::{Access, Guard, Settings};
 use fhir_export::job::{JobService, QueueKey};
-use fhir_export::source::memory::MemorySource;
+use fhir_export::source::Source;
 use serde_json::{Value, json};
 
 use super::served::{Answer, BASE, Served, config, data_store, path_of};
@@ -73,7 +77,15 @@ impl Guarded {
         Self::with(grouped_source(), Vec::new()).await
     }
 
-    async fn with(source: MemorySource, more: Vec<AccessKey>) -> Self {
+    async fn with(source: impl Source + Clone + 'static, more: Vec<AccessKey>) -> Self {
+        Self::decided_by(Arc::new(OwnRights), source, more).await
+    }
+
+    async fn decided_by(
+        authorizer: Arc<dyn Authorizer>,
+        source: impl Source + Clone + 'static,
+        more: Vec<AccessKey>,
+    ) -> Self {
         let tokens = TokenServer::start(&endpoint("store1")).await;
         let all = ["healthlake:*"];
         let pass = statement("Allow", &["iam:PassRole"], ROLE);
@@ -96,7 +108,7 @@ impl Guarded {
         let smart = SmartConfiguration::new(tokens.token_url());
         let guard = Guard {
             authenticators: vec![Arc::new(keys), Arc::new(bearer)],
-            authorizer: Arc::new(OwnRights),
+            authorizer,
             smart_configuration: Some(smart.to_json()),
         };
         let settings = Settings { access: Access::Guarded(guard), ..Settings::default() };

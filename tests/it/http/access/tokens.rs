@@ -58,6 +58,43 @@ async fn narrow_scopes_narrow_what_is_exported_and_asking_for_more_is_refused() 
     }
 }
 
+/// A source with deletions of Observations and of a Patient.
+#[tokio::test]
+async fn nothing_is_told_of_what_was_deleted_or_counted_beyond_the_scopes() {
+    let guarded = Guarded::with(super::super::rows::deletions::remembering(), Vec::new()).await;
+    let since = "_since=2020-01-01T00:00:00Z";
+    for (scope, path, deleted, tells_sums, tells_cohort) in [
+        ("system/*.read", "/$export", &["Observation", "Observation", "Patient"][..], true, false),
+        ("system/Patient.rs", "/$export", &["Patient"], false, false),
+        ("system/Group.rs", "/$export", &[], false, false),
+        ("system/Observation.rs", "/Group/g/$export", &["Observation"], false, false),
+        ("system/Patient.rs system/Group.rs", "/Group/g/$export", &[], false, true),
+        ("system/*.rs", "/Group/g/$export", &["Observation"], true, true),
+    ] {
+        let token = guarded.token("a", scope, "store1");
+        let started = guarded.bearing(&token, "GET", &format!("{BASE}{path}?{since}")).await;
+        assert_eq!(started.status, StatusCode::ACCEPTED, "{started:?}");
+        guarded.served.service.idle().await;
+        let job = path_of(started.header("content-location"));
+        let manifest = guarded.bearing(&token, "GET", &job).await.json();
+        let mut told = Vec::new();
+        for file in manifest["deleted"].as_array().into_iter().flatten() {
+            let file = guarded.bearing(&token, "GET", &path_of(file["url"].as_str().unwrap())).await;
+            for line in std::str::from_utf8(&file.body).unwrap().lines() {
+                let line: Value = serde_json::from_str(line).unwrap();
+                let urls =
+                    line["entry"].as_array().unwrap().iter().map(|entry| entry["request"]["url"].as_str().unwrap());
+                told.extend(urls.map(|url| url.split('/').next().unwrap().to_owned()));
+            }
+        }
+        told.sort();
+        assert_eq!(told, deleted, "{scope} {path}");
+        let extension = &manifest["extension"];
+        let seen = (extension.get("deletions").is_some(), extension.get("cohort").is_some());
+        assert_eq!(seen, (tells_sums, tells_cohort), "{scope} {path}: {extension}");
+    }
+}
+
 #[tokio::test]
 async fn a_job_is_there_for_who_started_it_and_for_nobody_else() {
     let guarded = Guarded::new().await;

@@ -17,10 +17,10 @@ use crate::http::parameters::lines;
 use crate::http::served::Served;
 
 /// A source that knows what was deleted: two Observations and a Patient, one after the other.
-#[derive(Debug)]
-struct Remembering<S>(S);
+#[derive(Clone, Debug)]
+pub(in crate::http) struct Remembering<S>(S);
 
-fn remembering() -> Remembering<MemorySource> {
+pub(in crate::http) fn remembering() -> Remembering<MemorySource> {
     Remembering(grouped_source().at(Instant::parse("2025-01-01T00:00:00Z").unwrap()))
 }
 

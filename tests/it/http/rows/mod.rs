@@ -1,6 +1,6 @@
 //! Rows of the two contracts that no other test answers, each named after its ids in `docs/contract.tsv`.
 
-mod deletions;
+pub(super) mod deletions;
 mod files;
 mod levels;
 mod polls;

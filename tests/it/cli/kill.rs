@@ -22,7 +22,7 @@ const TYPE_BYTES: usize = 18 << 20;
 /// is the same each time, and nobody is there to remove it when the last test has ended.
 pub(super) static SOURCE: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kill-source-of-{TYPE_BYTES}"));
-    if !folder.exists() {
+    if !folder.try_exists().unwrap() {
         let made = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         write_source(made.path());
         // Another run may have been quicker; its folder is as good.

@@ -270,4 +270,30 @@ mod tests {
             assert_eq!(url(uri).unwrap_err().kind(), ErrorKind::InvalidRequest, "{uri}");
         }
     }
+    #[test]
+    fn what_sts_would_not_take_is_refused() {
+        let (endpoint, id) = (|text: &str| Some(text.to_owned()), |text: &str| Some(text.to_owned()));
+        let none = RoleSessions::default;
+        for sessions in [
+            none(),
+            RoleSessions { sts_endpoint: endpoint("https://sts.eu-west-1.amazonaws.com/"), ..none() },
+            RoleSessions { external_id: id("a:b/c@d=e,f.g_h-i+"), session_seconds: Some(900), ..none() },
+        ] {
+            sessions.check().unwrap();
+        }
+        for (sessions, said) in [
+            (RoleSessions { sts_endpoint: endpoint("sts.example.org"), ..none() }, "endpoint of STS"),
+            (RoleSessions { sts_endpoint: endpoint("https://"), ..none() }, "endpoint of STS"),
+            (RoleSessions { sts_endpoint: endpoint("https://me:x@host"), ..none() }, "endpoint of STS"),
+            (RoleSessions { sts_endpoint: endpoint("ftp://host"), ..none() }, "endpoint of STS"),
+            (RoleSessions { external_id: id("x"), ..none() }, "external id"),
+            (RoleSessions { external_id: id("with blank"), ..none() }, "external id"),
+            (RoleSessions { external_id: id(&"x".repeat(1225)), ..none() }, "external id"),
+            (RoleSessions { session_seconds: Some(899), ..none() }, "900 to 43200"),
+            (RoleSessions { session_seconds: Some(43_201), ..none() }, "900 to 43200"),
+        ] {
+            let error = sessions.check().unwrap_err();
+            assert!(error.kind() == ErrorKind::InvalidConfig && error.message().contains(said), "{error}");
+        }
+    }
 }

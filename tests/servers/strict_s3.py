@@ -94,25 +94,32 @@ def start_moto(folder, packages):
     return start(command, folder / "moto.log"), f"http://127.0.0.1:{port}"
 
 
-def role(name, trusted, *policies):
+def role(name, trusted):
     statement = {"Effect": "Allow" if trusted else "Deny", "Principal": "*", "Action": ["sts:AssumeRole"]}
     trust = {"Version": "2012-10-17", "Statement": [statement]}
-    return {"roleName": name, "roleArn": ROLE + name, "trustPolicy": trust, "attachedPolicies": list(policies)}
+    return {"roleName": name, "roleArn": ROLE + name, "trustPolicy": trust, "attachedPolicies": ["Exports"]}
 
 
-def policy(name, actions, prefix):
-    statement = {"Effect": "Allow", "Action": actions, "Resource": [f"arn:aws:s3:::{BUCKET}/{prefix}*"]}
+def exports():
+    # What the README asks for.
+    actions = [
+        "s3:PutObject",
+        "s3:GetObject",
+        "s3:DeleteObject",
+        "s3:AbortMultipartUpload",
+        "s3:ListMultipartUploadParts",
+    ]
+    statement = {"Effect": "Allow", "Action": actions, "Resource": [f"arn:aws:s3:::{BUCKET}/roles/*"]}
     listing = {
         "Effect": "Allow",
         "Action": ["s3:ListBucket", "s3:ListBucketMultipartUploads"],
         "Resource": [f"arn:aws:s3:::{BUCKET}"],
     }
-    return {"name": name, "document": {"Version": "2012-10-17", "Statement": [statement, listing]}}
+    return {"name": "Exports", "document": {"Version": "2012-10-17", "Statement": [statement, listing]}}
 
 
 def roles():
-    """Roles of STS: one that exports below roles/, one that may not abort, and one that nobody may assume."""
-    writes = ["s3:PutObject", "s3:GetObject", "s3:ListMultipartUploadParts"]
+    """Roles of STS: one that exports below roles/, and one that nobody may assume."""
     return {
         "sts": {
             "tokenDuration": f"{SESSION_SECONDS}s",
@@ -121,15 +128,8 @@ def roles():
             "signingKey": "b2YtdGhlLXRlc3RzLW9ubHktMzItYnl0ZXMtbG9uZyE=",
         },
         "policy": {"defaultEffect": "Deny", "storeType": "memory"},
-        "policies": [
-            policy("Exports", [*writes, "s3:AbortMultipartUpload", "s3:DeleteObject"], "roles/"),
-            policy("Writes", writes, "roles/"),
-        ],
-        "roles": [
-            role("ExportRole", True, "Exports"),
-            role("NoAbortRole", True, "Writes"),
-            role("UntrustingRole", False, "Exports"),
-        ],
+        "policies": [exports()],
+        "roles": [role("ExportRole", True), role("UntrustingRole", False)],
     }
 
 

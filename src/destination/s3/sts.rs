@@ -135,7 +135,9 @@ impl Sts {
         if ![&key_id, &secret_key, &token].into_iter().all(|text| is_visible(text)) {
             return Err(self.unreadable());
         }
-        let life = since_epoch(expires).saturating_sub(date.map_or(now, since_epoch));
+        // A date of HTTP is cut to its second, so it may be later there than it says.
+        let now = date.map_or(now, |date| since_epoch(date) + Duration::from_secs(1));
+        let life = since_epoch(expires).saturating_sub(now);
         if life.is_zero() {
             return Err(self.failed("the credentials that STS gave are over already; is a clock wrong?"));
         }

@@ -202,4 +202,17 @@ mod tests {
             assert_eq!(is_below(uri, prefix), expected, "{uri} below {prefix}");
         }
     }
+    #[cfg(feature = "s3")]
+    #[test]
+    fn a_server_that_assumes_roles_writes_in_nobody_elses_name() {
+        let outputs = AllowedOutputs::new([S3Uri::new("s3://bucket/exports").unwrap()], AssumedRoles::default());
+        let output = |uri: &str| OutputDataConfig { s3_uri: S3Uri::new(uri).unwrap(), kms_key_id: None };
+        let role = RoleArn::new("arn:aws:iam::123456789012:role/Export").unwrap();
+        let job = JobId::new("0123456789abcdef0123456789abcdef").unwrap();
+        let refused = outputs.open(&output("s3://bucket/exports/a"), None, &job).unwrap_err();
+        assert!(refused.kind() == ErrorKind::InvalidRequest && refused.message().contains("DataAccessRoleArn"));
+        let refused = outputs.open(&output("s3://bucket/other"), Some(&role), &job).unwrap_err();
+        assert!(refused.message().contains("nowhere that this server writes to"), "{refused}");
+        assert!(outputs.open(&output("s3://bucket/exports/a"), Some(&role), &job).is_ok());
+    }
 }

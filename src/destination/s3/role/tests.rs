@@ -20,7 +20,7 @@ const DATE: &str = "Tue, 24 Nov 2026 10:00:00 GMT";
 /// What STS does.
 #[derive(Clone, Debug)]
 enum Says {
-    /// Credentials with this token, for so many seconds.
+    /// Credentials with this token, good for so many seconds from the end of the second that the answer is of.
     Gives(&'static str, u32),
     Answers(u16, String),
     Unreachable,
@@ -82,7 +82,7 @@ impl HttpService for Script {
             response
         };
         match says {
-            Says::Gives(token, seconds) => Ok(answer(200, given("ASIA", "secret", token, &in_seconds(seconds)))),
+            Says::Gives(token, seconds) => Ok(answer(200, given("ASIA", "secret", token, &in_seconds(seconds + 1)))),
             Says::Answers(status, text) => Ok(answer(status, text)),
             Says::Unreachable => Err(HttpError::new(HttpErrorKind::Connect, std::io::Error::other("refused"))),
             Says::Nothing => std::future::pending().await,

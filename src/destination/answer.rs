@@ -168,10 +168,20 @@ struct ErrorBody {
     message: String,
 }
 
+/// The same as services of AWS send it that have no XML of their own, such as STS.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ErrorResponse {
+    error: ErrorBody,
+}
+
 impl ErrorBody {
     fn parse(body: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(body).ok()?;
         // An answer of another kind may have the same fields; only the root's name tells.
+        if text.contains("<ErrorResponse") {
+            return quick_xml::de::from_str::<ErrorResponse>(text).ok().map(|response| response.error);
+        }
         text.contains("<Error").then(|| quick_xml::de::from_str(text).ok()).flatten()
     }
 }
@@ -214,7 +224,7 @@ impl Refusal {
         &self.code
     }
 
-    fn judge(&self) -> Verdict {
+    pub(super) fn judge(&self) -> Verdict {
         if let Some(cause) = self.cause() {
             return Verdict::passing(cause, format!("the store answered {self}"));
         }
@@ -293,6 +303,40 @@ impl fmt::Display for Refusal {
 
 impl StdError for Refusal {}
 
+/// A failure that was judged where it happened, by who knows more of it than the store's answer says.
+#[cfg(feature = "s3")]
+#[derive(Clone, Debug)]
+pub(super) struct Judged {
+    verdict: Verdict,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+#[cfg(feature = "s3")]
+impl Judged {
+    pub(super) const fn new(verdict: Verdict) -> Self {
+        Self { verdict, source: None }
+    }
+
+    /// With what it comes from.
+    pub(super) fn from(verdict: Verdict, source: impl StdError + Send + Sync + 'static) -> Self {
+        Self { verdict, source: Some(Arc::new(source)) }
+    }
+}
+
+#[cfg(feature = "s3")]
+impl fmt::Display for Judged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.verdict.reason)
+    }
+}
+
+#[cfg(feature = "s3")]
+impl StdError for Judged {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
 /// Reads the beginning of a body.
 async fn beginning(body: HttpResponseBody) -> Result<Bytes, HttpError> {
     read_up_to(body, REFUSAL_BYTES).await.map(|(bytes, _)| bytes)
@@ -318,6 +362,10 @@ pub(super) fn refusal<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Ref
 
 /// What an error means, if it came from the network.
 pub(super) fn judge(error: &(dyn StdError + 'static)) -> Option<Verdict> {
+    #[cfg(feature = "s3")]
+    if let Some(judged) = chain(error).find_map(|link| link.downcast_ref::<Judged>()) {
+        return Some(judged.verdict.clone());
+    }
     if let Some(refusal) = refusal(error) {
         return Some(refusal.judge());
     }

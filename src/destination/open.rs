@@ -22,6 +22,62 @@ pub struct Settings {
     pub kms_key: Option<String>,
     /// The checksum that is sent with each part to S3; CRC64NVME if nothing else is said.
     pub checksum: Option<Checksum>,
+    /// The role in whose name is written to S3.
+    pub role: Option<AssumeRole>,
+}
+
+/// A role that is assumed to write in its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssumeRole {
+    /// The ARN of the role.
+    pub role_arn: String,
+    /// The name of the session, by which the logs of the cloud tell one job from another.
+    pub session_name: String,
+    /// How it is assumed.
+    pub sessions: RoleSessions,
+}
+
+/// How roles are assumed, whichever they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoleSessions {
+    /// Where, with the scheme; without it, at AWS's STS of the region.
+    pub sts_endpoint: Option<String>,
+    /// What trust policies know this server by besides its principal (`sts:ExternalId`).
+    pub external_id: Option<String>,
+    /// How long credentials are asked for; without it, as long as STS gives them, which is an hour at AWS. They are
+    /// refreshed before they end.
+    pub session_seconds: Option<u32>,
+}
+
+impl RoleSessions {
+    /// Looks whether STS would take them (STS, "AssumeRole").
+    ///
+    /// # Errors
+    /// When the endpoint is no URL, the external id isn't one, or the time is out of range.
+    pub fn check(&self) -> Result<()> {
+        let refused = |message: String| Err(Error::new(ErrorKind::InvalidConfig, message));
+        if let Some(endpoint) = &self.sts_endpoint {
+            let host = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
+            if host.is_none_or(|host| {
+                host.is_empty() || !host.bytes().all(|b| b.is_ascii_graphic() && !b"?#@".contains(&b))
+            }) {
+                let shown = crate::location::excerpt(endpoint);
+                return refused(format!("the endpoint of STS {shown:?} is no URL of http:// or https:// and a host"));
+            }
+        }
+        if let Some(id) = &self.external_id {
+            let is_one = |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@:/_-".contains(&byte);
+            if !(2..=1224).contains(&id.len()) || !id.bytes().all(is_one) {
+                return refused("an external id has 2 to 1224 letters, digits and any of _+=,.@:/-".to_owned());
+            }
+        }
+        match self.session_seconds {
+            Some(seconds) if !(900..=43_200).contains(&seconds) => {
+                refused(format!("a session lasts 900 to 43200 seconds, not {seconds}"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A checksum that a store checks before it keeps a part.
@@ -82,6 +138,7 @@ fn refuse_s3_settings(settings: &Settings) -> Result<()> {
         ("a file of the CA", settings.ca_file.is_some()),
         ("a KMS key", settings.kms_key.is_some()),
         ("a checksum of parts", settings.checksum.is_some()),
+        ("a role to be assumed", settings.role.is_some()),
     ];
     match given.into_iter().find(|(_, is_given)| *is_given) {
         Some((what, _)) => Err(Error::new(ErrorKind::InvalidConfig, format!("{what} is for a destination in S3 only"))),
@@ -125,6 +182,9 @@ fn s3(uri: &str, settings: &Settings) -> Result<Opened> {
             Checksum::Crc64Nvme => PartChecksum::Crc64Nvme,
             Checksum::Sha256 => PartChecksum::Sha256,
         });
+    }
+    if let Some(role) = &settings.role {
+        options = options.with_role(role.clone());
     }
     Ok(retrying(options.open()?))
 }
@@ -208,6 +268,32 @@ mod tests {
     fn what_is_no_s3_uri_is_refused() {
         for uri in ["s3:bucket", "s3://Bad_Bucket", "s3://bucket//x"] {
             assert_eq!(url(uri).unwrap_err().kind(), ErrorKind::InvalidRequest, "{uri}");
+        }
+    }
+    #[test]
+    fn what_sts_would_not_take_is_refused() {
+        let (endpoint, id) = (|text: &str| Some(text.to_owned()), |text: &str| Some(text.to_owned()));
+        let none = RoleSessions::default;
+        for sessions in [
+            none(),
+            RoleSessions { sts_endpoint: endpoint("https://sts.eu-west-1.amazonaws.com/"), ..none() },
+            RoleSessions { external_id: id("a:b/c@d=e,f.g_h-i+"), session_seconds: Some(900), ..none() },
+        ] {
+            sessions.check().unwrap();
+        }
+        for (sessions, said) in [
+            (RoleSessions { sts_endpoint: endpoint("sts.example.org"), ..none() }, "endpoint of STS"),
+            (RoleSessions { sts_endpoint: endpoint("https://"), ..none() }, "endpoint of STS"),
+            (RoleSessions { sts_endpoint: endpoint("https://me:x@host"), ..none() }, "endpoint of STS"),
+            (RoleSessions { sts_endpoint: endpoint("ftp://host"), ..none() }, "endpoint of STS"),
+            (RoleSessions { external_id: id("x"), ..none() }, "external id"),
+            (RoleSessions { external_id: id("with blank"), ..none() }, "external id"),
+            (RoleSessions { external_id: id(&"x".repeat(1225)), ..none() }, "external id"),
+            (RoleSessions { session_seconds: Some(899), ..none() }, "900 to 43200"),
+            (RoleSessions { session_seconds: Some(43_201), ..none() }, "900 to 43200"),
+        ] {
+            let error = sessions.check().unwrap_err();
+            assert!(error.kind() == ErrorKind::InvalidConfig && error.message().contains(said), "{error}");
         }
     }
 }

@@ -6,11 +6,14 @@
 //! - Over TLS the payload isn't signed (TLS and the checksum protect it), over plain HTTP it is.
 //! - SSE-KMS per destination: S3 takes the key when an upload begins and when a small object is put; parts and
 //!   completion carry no key.
+//! - In the name of a role, if one is to be assumed: its credentials come from STS, and are refreshed before they end.
 //! - Keys as they are, byte for byte. No conditional writes: keys hold the job's id, and bytes are deterministic.
 //!
 //! Not supported: profiles of `~/.aws`, S3 Express, customer-provided keys, requests without a signature.
 
 mod listing;
+mod role;
+mod sts;
 mod uri;
 
 use std::fmt;
@@ -24,12 +27,15 @@ use object_store::{Certificate, ClientConfigKey, ClientOptions, HeaderValue};
 pub use uri::S3Uri;
 
 use self::listing::S3Listing;
+use self::role::RoleCredentials;
+use self::sts::{Sts, regional_endpoint};
 use super::answer::WatchedConnector;
 use super::multipart::MultipartDestination;
+use super::open::AssumeRole;
 use super::signing::StoreSigner;
 use super::{Capabilities, answer};
-use crate::certificates;
 use crate::error::{Error, ErrorKind, Result};
+use crate::{certificates, clock};
 
 /// Where AWS takes requests when no region was named.
 const DEFAULT_REGION: &str = "us-east-1";
@@ -70,6 +76,7 @@ pub struct S3Options {
     addressing: Addressing,
     signed_payload: Option<bool>,
     root_certificates: Vec<Certificate>,
+    role: Option<AssumeRole>,
     /// Credentials are at hand and aren't asked for over the network.
     has_credentials: bool,
 }
@@ -85,6 +92,7 @@ impl fmt::Debug for S3Options {
             .field("checksum", &self.checksum)
             .field("addressing", &self.addressing)
             .field("signed_payload", &self.signed_payload)
+            .field("role", &self.role)
             .finish_non_exhaustive()
     }
 }
@@ -104,6 +112,7 @@ impl S3Options {
             addressing: Addressing::default(),
             signed_payload: None,
             root_certificates: Vec::new(),
+            role: None,
             has_credentials: false,
         }
     }
@@ -151,6 +160,14 @@ impl S3Options {
     pub fn with_credentials(mut self, credentials: AwsCredentialProvider) -> Self {
         self.base = self.base.with_credentials(credentials);
         self.has_credentials = true;
+        self
+    }
+
+    /// Writes in the name of a role, which is assumed with the other credentials. `AWS_ENDPOINT_URL_STS` counts where
+    /// the environment does and no endpoint of STS is named.
+    #[must_use]
+    pub fn with_role(mut self, role: AssumeRole) -> Self {
+        self.role = Some(role);
         self
     }
 
@@ -259,6 +276,11 @@ impl S3Options {
         if let Some(key) = &self.kms_key {
             builder = builder.with_sse_kms_encryption(key);
         }
+        if let Some(role) = &self.role {
+            let own = builder.clone().build().map_err(unusable)?;
+            let credentials = self.role_credentials(role, own.credentials(), connector, &region)?;
+            builder = builder.with_credentials(Arc::new(credentials));
+        }
         let store = Arc::new(builder.build().map_err(unusable)?);
         let listing = S3Listing {
             client: connector.connect(&client).map_err(unusable)?,
@@ -271,6 +293,25 @@ impl S3Options {
         let signer = StoreSigner(Arc::clone(&store));
         let destination = MultipartDestination::new(store, listing.url.clone(), self.uri.prefix(), capabilities)?;
         Ok(destination.with_listing(listing).with_signer(signer))
+    }
+
+    /// Those of a role that is assumed with the store's own.
+    fn role_credentials(
+        &self,
+        role: &AssumeRole,
+        own: &AwsCredentialProvider,
+        connector: &WatchedConnector,
+        region: &str,
+    ) -> Result<RoleCredentials> {
+        role.sessions.check()?;
+        let of_environment = || self.base.get_config_value(&AmazonS3ConfigKey::StsEndpoint);
+        let endpoint = role.sessions.sts_endpoint.clone().or_else(of_environment);
+        let endpoint = endpoint.filter(|url| !url.is_empty()).unwrap_or_else(|| regional_endpoint(region));
+        let client = connector.connect(&self.client_options(endpoint.starts_with("http://"))).map_err(|error| {
+            Error::new(ErrorKind::InvalidConfig, "the settings for STS can't be used").caused_by(error)
+        })?;
+        let (own, region, role) = (Arc::clone(own), region.to_owned(), role.clone());
+        Ok(RoleCredentials::new(Sts { client, endpoint, region, own, role }, clock::system()))
     }
 
     /// The URL that keys of the bucket are appended to.

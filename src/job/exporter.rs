@@ -170,7 +170,12 @@ impl Exporter {
     /// # Panics
     /// Outside a tokio runtime with time enabled.
     pub async fn submit(&self, request: ExportRequest) -> Result<JobHandle> {
-        let shared = Arc::new(Shared::new(new_job_id()?));
+        self.submit_as(new_job_id()?, request).await
+    }
+
+    /// The same under an id that was made before.
+    pub(super) async fn submit_as(&self, id: JobId, request: ExportRequest) -> Result<JobHandle> {
+        let shared = Arc::new(Shared::new(id));
         let mut job =
             self.job(request, self.own_destination()?, Arc::clone(&self.config), self.config.clock.now(), &shared)?;
         job.record().await?;

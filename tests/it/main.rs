@@ -45,6 +45,8 @@ mod spans;
 mod stores;
 #[cfg(all(feature = "testing", feature = "s3"))]
 mod strict_s3;
+#[cfg(all(feature = "testing", feature = "s3"))]
+mod strict_s3_roles;
 mod support;
 mod testdata;
 #[cfg(all(feature = "testing", feature = "s3"))]

@@ -26,7 +26,7 @@ const ENCRYPTION_KEY: &str = "x-amz-server-side-encryption-aws-kms-key-id";
 const HANGS_AFTER: Duration = Duration::from_secs(60);
 
 /// Repeats without long waits.
-fn retrying(destination: MultipartDestination) -> Arc<Retrying<MultipartDestination>> {
+pub(crate) fn retrying(destination: MultipartDestination) -> Arc<Retrying<MultipartDestination>> {
     let (first_wait, longest_wait) = (Duration::from_millis(1), Duration::from_millis(4));
     let policy = RetryPolicy { first_wait, longest_wait, ..RetryPolicy::default() };
     Arc::new(Retrying::new(Arc::new(destination)).with_policy(policy))
@@ -38,7 +38,7 @@ fn below(server: SocketAddr, prefix: &str) -> Arc<Retrying<MultipartDestination>
 }
 
 /// Nothing lies below the prefix but this many objects, and no upload is open, by the server's own word.
-async fn assert_holds(server: SocketAddr, prefix: &str, objects: usize) {
+pub(crate) async fn assert_holds(server: SocketAddr, prefix: &str, objects: usize) {
     let text = |target: String| async move {
         let answer = send(server, "GET", &target).await;
         assert_eq!(answer.status(), 200);

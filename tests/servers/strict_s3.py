@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A strict S3 store for the tests: SeaweedFS with signatures and SSE-KMS, and moto, which is its KMS and a second S3.
+"""A strict S3 store for the tests: SeaweedFS with signatures, STS and SSE-KMS, and moto, which is its KMS and a second S3.
 
 Run with any Python 3 that has venv and pip. The servers' packages are installed once, into a virtual environment in the
 user's cache folder (XDG_CACHE_HOME, or ~/.cache). When both servers take requests, one line of JSON on stdout says where
@@ -31,6 +31,9 @@ BUCKET = "bench"
 ACCESS_KEY = "AKIDEXAMPLE"
 SECRET_KEY = "wJalrEXAMPLEKEY"
 PR_SET_PDEATHSIG = 1
+ROLE = "arn:aws:iam::123456789012:role/"
+# Of sessions that don't ask for a time.
+SESSION_SECONDS = 6
 
 
 def environment(name, requirements):
@@ -91,6 +94,45 @@ def start_moto(folder, packages):
     return start(command, folder / "moto.log"), f"http://127.0.0.1:{port}"
 
 
+def role(name, trusted):
+    statement = {"Effect": "Allow" if trusted else "Deny", "Principal": "*", "Action": ["sts:AssumeRole"]}
+    trust = {"Version": "2012-10-17", "Statement": [statement]}
+    return {"roleName": name, "roleArn": ROLE + name, "trustPolicy": trust, "attachedPolicies": ["Exports"]}
+
+
+def exports():
+    # What the README asks for.
+    actions = [
+        "s3:PutObject",
+        "s3:GetObject",
+        "s3:DeleteObject",
+        "s3:AbortMultipartUpload",
+        "s3:ListMultipartUploadParts",
+    ]
+    statement = {"Effect": "Allow", "Action": actions, "Resource": [f"arn:aws:s3:::{BUCKET}/roles/*"]}
+    listing = {
+        "Effect": "Allow",
+        "Action": ["s3:ListBucket", "s3:ListBucketMultipartUploads"],
+        "Resource": [f"arn:aws:s3:::{BUCKET}"],
+    }
+    return {"name": "Exports", "document": {"Version": "2012-10-17", "Statement": [statement, listing]}}
+
+
+def roles():
+    """Roles of STS: one that exports below roles/, and one that nobody may assume."""
+    return {
+        "sts": {
+            "tokenDuration": f"{SESSION_SECONDS}s",
+            "maxSessionLength": "12h",
+            "issuer": "strict-s3",
+            "signingKey": "b2YtdGhlLXRlc3RzLW9ubHktMzItYnl0ZXMtbG9uZyE=",
+        },
+        "policy": {"defaultEffect": "Deny", "storeType": "memory"},
+        "policies": [exports()],
+        "roles": [role("ExportRole", True), role("UntrustingRole", False)],
+    }
+
+
 def start_weed(folder, packages, kms):
     names = ["master", "volume", "filer", "s3"]
     ports = free_ports(2 * len(names))
@@ -117,6 +159,7 @@ def start_weed(folder, packages, kms):
     }
     (folder / "data").mkdir()
     (folder / "s3.json").write_text(json.dumps(config))
+    (folder / "iam.json").write_text(json.dumps(roles()))
     command = [
         packages / "bin" / "weed",
         "server",
@@ -129,6 +172,7 @@ def start_weed(folder, packages, kms):
         f"-filer.localSocket={folder / 'filer.sock'}",
         "-s3",
         f"-s3.config={folder / 's3.json'}",
+        f"-s3.iam.config={folder / 'iam.json'}",
         f"-s3.localSocket={folder / 's3.sock'}",
         "-s3.autoCreateBucket=false",
         "-s3.port.iceberg=0",

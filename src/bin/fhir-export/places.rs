@@ -81,6 +81,7 @@ impl Places {
                 ca_file: self.ca_file.clone(),
                 kms_key: self.kms_key.clone(),
                 checksum: self.checksum.as_deref().and_then(chosen).map(|(_, checksum)| *checksum),
+                role: None,
             }
         } else {
             destination::Settings::default()

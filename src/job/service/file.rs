@@ -58,7 +58,7 @@ impl JobService {
         let Some(file) = listed(manifest).find(|file| name_of(file) == name) else { return Ok(None) };
         let Some(record) = self.0.jobs.get(&view.id).await? else { return Ok(None) };
         let Some(kept) = Kept::of_record(&record) else { return Ok(None) };
-        let destination = self.destination(self.known(&kept.datastore_id)?, &kept)?;
+        let destination = self.destination(self.known(&kept.datastore_id)?, &kept, &view.id)?;
         let download = self.0.downloads.begin(&view.id);
         let Some(key) = ObjectKey::new(&file.extension.key) else { return Ok(None) };
         if destination.size_bytes(&key).await? != Some(file.extension.bytes) {

@@ -22,6 +22,8 @@ use tokio_util::task::TaskTracker;
 pub use builder::JobServiceBuilder;
 pub use file::ExportedFile;
 pub use order::{Order, Origin, SkippedParameter};
+#[cfg(feature = "s3")]
+pub use places::AssumedRoles;
 pub use places::{AllowedOutputs, DataStore, NoOutputs, Outputs, OwnCredentials};
 pub use view::JobView;
 
@@ -99,15 +101,17 @@ impl JobService {
     pub async fn start(&self, datastore: &str, request: ExportRequest, order: &Order) -> Result<JobView> {
         let data_store = self.known(datastore)?;
         let kept = Kept::of(&data_store.id, &request, order);
-        let destination = self.destination(data_store, &kept)?;
+        let id = new_job_id()?;
+        let destination = self.destination(data_store, &kept, &id)?;
         self.look_for_patients(data_store, &request).await?;
         let service = self.clone();
-        let started = self.0.watchers.spawn(async move { service.start_kept(request, &kept, destination).await });
+        let started = self.0.watchers.spawn(async move { service.start_kept(id, request, &kept, destination).await });
         started.await.map_err(|error| Error::new(ErrorKind::Internal, "the start ended early").caused_by(error))?
     }
 
     async fn start_kept(
         &self,
+        id: JobId,
         request: ExportRequest,
         kept: &Kept,
         destination: Arc<dyn Destination>,
@@ -119,8 +123,7 @@ impl JobService {
         }
         self.look_for_room(data_store)?;
         let exporter = self.exporter_for(data_store, destination, kept)?;
-        let handle = exporter.submit(request).await?;
-        let id = handle.id().clone();
+        let handle = exporter.submit_as(id.clone(), request).await?;
         self.watch(handle);
         let record = self.0.jobs.get(&id).await?;
         match record.as_ref().map(JobView::of).transpose()?.flatten() {
@@ -244,9 +247,9 @@ impl JobService {
         Ok(None)
     }
 
-    fn destination(&self, data_store: &DataStore, kept: &Kept) -> Result<Arc<dyn Destination>> {
+    fn destination(&self, data_store: &DataStore, kept: &Kept, job: &JobId) -> Result<Arc<dyn Destination>> {
         match kept.output()? {
-            Some(output) => self.0.outputs.open(&output, kept.role()?.as_ref()),
+            Some(output) => self.0.outputs.open(&output, kept.role()?.as_ref(), job),
             None => data_store
                 .files
                 .clone()
@@ -315,7 +318,7 @@ impl JobService {
     async fn remove(&self, id: &JobId) -> Result<()> {
         let Some(record) = self.0.jobs.get(id).await? else { return Ok(()) };
         let Some(kept) = Kept::of_record(&record) else { return Ok(()) };
-        let destination = self.destination(self.known(&kept.datastore_id)?, &kept)?;
+        let destination = self.destination(self.known(&kept.datastore_id)?, &kept, id)?;
         let options = SweepOptions::default().objects(true).record(true);
         sweep(self.0.jobs.as_ref(), destination.as_ref(), id, options).await.map(drop)
     }

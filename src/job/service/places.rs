@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use super::super::turns::QueueKey;
 use crate::destination::Destination;
+#[cfg(feature = "s3")]
+use crate::destination::open::{AssumeRole, RoleSessions};
 use crate::destination::open::{Settings, from_uri};
 use crate::error::{Error, ErrorKind, Result};
-use crate::request::{DatastoreId, OutputDataConfig, RoleArn, S3Uri};
+use crate::request::{DatastoreId, JobId, OutputDataConfig, RoleArn, S3Uri};
 use crate::resource::reference::BaseUrls;
 use crate::source::Source;
 
@@ -80,11 +82,11 @@ impl DataStore {
 ///
 /// A server decides here which buckets it writes to, and in whose name.
 pub trait Outputs: fmt::Debug + Send + Sync {
-    /// The destination for an output and a role. No request need be sent.
+    /// The destination for an output and a role, of a job. No request need be sent.
     ///
     /// # Errors
     /// When the server doesn't write there, or not in that role's name; the message is told to the caller.
-    fn open(&self, output: &OutputDataConfig, role: Option<&RoleArn>) -> Result<Arc<dyn Destination>>;
+    fn open(&self, output: &OutputDataConfig, role: Option<&RoleArn>, job: &JobId) -> Result<Arc<dyn Destination>>;
 }
 
 /// Writes wherever the server's own credentials may: what a role's ARN says is passed over.
@@ -95,10 +97,44 @@ pub struct OwnCredentials {
 }
 
 impl Outputs for OwnCredentials {
-    fn open(&self, output: &OutputDataConfig, _role: Option<&RoleArn>) -> Result<Arc<dyn Destination>> {
+    fn open(&self, output: &OutputDataConfig, _: Option<&RoleArn>, _: &JobId) -> Result<Arc<dyn Destination>> {
         let kms_key = output.kms_key_id.as_ref().map(ToString::to_string);
         let settings = Settings { kms_key, ..self.settings.clone() };
         Ok(from_uri(output.s3_uri.as_str(), &settings)?.destination)
+    }
+}
+
+/// Writes in the name of the role that the caller names, and of nobody else.
+///
+/// The role is assumed with the server's own credentials through STS; its sessions are named after the jobs. Its
+/// credentials are used for that job's output only.
+#[cfg(feature = "s3")]
+#[derive(Clone, Debug, Default)]
+pub struct AssumedRoles {
+    /// How stores are reached. Key and role are those of the request.
+    pub settings: Settings,
+    /// How roles are assumed.
+    pub sessions: RoleSessions,
+}
+
+#[cfg(feature = "s3")]
+impl Outputs for AssumedRoles {
+    fn open(&self, output: &OutputDataConfig, role: Option<&RoleArn>, job: &JobId) -> Result<Arc<dyn Destination>> {
+        let Some(role) = role else {
+            let message = "DataAccessRoleArn is missing: this server writes in its name only";
+            return Err(Error::new(ErrorKind::InvalidRequest, message));
+        };
+        let (role_arn, session_name) = (role.to_string(), job.to_string());
+        let role = AssumeRole { role_arn, session_name, sessions: self.sessions.clone() };
+        let kms_key = output.kms_key_id.as_ref().map(ToString::to_string);
+        let settings = Settings { kms_key, role: Some(role), ..self.settings.clone() };
+        Ok(from_uri(output.s3_uri.as_str(), &settings)?.destination)
+    }
+}
+
+impl Outputs for Arc<dyn Outputs> {
+    fn open(&self, output: &OutputDataConfig, role: Option<&RoleArn>, job: &JobId) -> Result<Arc<dyn Destination>> {
+        self.as_ref().open(output, role, job)
     }
 }
 
@@ -117,9 +153,9 @@ impl<O: Outputs> AllowedOutputs<O> {
 }
 
 impl<O: Outputs> Outputs for AllowedOutputs<O> {
-    fn open(&self, output: &OutputDataConfig, role: Option<&RoleArn>) -> Result<Arc<dyn Destination>> {
+    fn open(&self, output: &OutputDataConfig, role: Option<&RoleArn>, job: &JobId) -> Result<Arc<dyn Destination>> {
         if self.allowed.iter().any(|allowed| is_below(output.s3_uri.as_str(), allowed.as_str())) {
-            return self.outputs.open(output, role);
+            return self.outputs.open(output, role, job);
         }
         // Which ones are allowed is nobody's business.
         let message = "OutputDataConfig.S3Configuration.S3Uri is nowhere that this server writes to";
@@ -140,7 +176,7 @@ fn is_below(uri: &str, prefix: &str) -> bool {
 pub struct NoOutputs;
 
 impl Outputs for NoOutputs {
-    fn open(&self, _: &OutputDataConfig, _: Option<&RoleArn>) -> Result<Arc<dyn Destination>> {
+    fn open(&self, _: &OutputDataConfig, _: Option<&RoleArn>, _: &JobId) -> Result<Arc<dyn Destination>> {
         let message = "this server writes to no store of the caller's";
         Err(Error::new(ErrorKind::InvalidRequest, message))
     }
@@ -165,5 +201,18 @@ mod tests {
         ] {
             assert_eq!(is_below(uri, prefix), expected, "{uri} below {prefix}");
         }
+    }
+    #[cfg(feature = "s3")]
+    #[test]
+    fn a_server_that_assumes_roles_writes_in_nobody_elses_name() {
+        let outputs = AllowedOutputs::new([S3Uri::new("s3://bucket/exports").unwrap()], AssumedRoles::default());
+        let output = |uri: &str| OutputDataConfig { s3_uri: S3Uri::new(uri).unwrap(), kms_key_id: None };
+        let role = RoleArn::new("arn:aws:iam::123456789012:role/Export").unwrap();
+        let job = JobId::new("0123456789abcdef0123456789abcdef").unwrap();
+        let refused = outputs.open(&output("s3://bucket/exports/a"), None, &job).unwrap_err();
+        assert!(refused.kind() == ErrorKind::InvalidRequest && refused.message().contains("DataAccessRoleArn"));
+        let refused = outputs.open(&output("s3://bucket/other"), Some(&role), &job).unwrap_err();
+        assert!(refused.message().contains("nowhere that this server writes to"), "{refused}");
+        assert!(outputs.open(&output("s3://bucket/exports/a"), Some(&role), &job).is_ok());
     }
 }

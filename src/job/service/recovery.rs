@@ -70,7 +70,7 @@ impl JobService {
             return Ok(false);
         }
         let data_store = self.known(&kept.datastore_id)?;
-        let destination = self.destination(data_store, &kept)?;
+        let destination = self.destination(data_store, &kept, &record.id)?;
         if kept.origin == Origin::Profile && self.was_deleted(&record.id).await? {
             return self.remove(&record.id).await.map(|()| false);
         }

@@ -11,7 +11,7 @@ use fhir_export::destination::{Destination, MemoryDestination};
 use fhir_export::http::{Settings, router};
 use fhir_export::job::service::{DataStore, Outputs};
 use fhir_export::job::{Config, JobService, JobServiceBuilder, MemoryJobStore};
-use fhir_export::request::{DatastoreId, OutputDataConfig, RoleArn};
+use fhir_export::request::{DatastoreId, JobId, OutputDataConfig, RoleArn};
 use fhir_export::source::Source;
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -41,7 +41,12 @@ impl Buckets {
 }
 
 impl Outputs for Buckets {
-    fn open(&self, output: &OutputDataConfig, role: Option<&RoleArn>) -> fhir_export::Result<Arc<dyn Destination>> {
+    fn open(
+        &self,
+        output: &OutputDataConfig,
+        role: Option<&RoleArn>,
+        _: &JobId,
+    ) -> fhir_export::Result<Arc<dyn Destination>> {
         // What no store could be opened by isn't opened here either.
         #[cfg(feature = "s3")]
         fhir_export::destination::open::from_uri(output.s3_uri.as_str(), &Default::default())?;

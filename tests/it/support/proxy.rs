@@ -55,6 +55,11 @@ impl Recorded {
         self.method == "DELETE" && self.target.contains("uploadId=")
     }
 
+    /// A request to STS.
+    pub(crate) fn is_sts(&self) -> bool {
+        self.method == "POST" && self.target == "/"
+    }
+
     pub(crate) fn part_number(&self) -> Option<&str> {
         self.target.split(['?', '&']).find_map(|pair| pair.strip_prefix("partNumber="))
     }

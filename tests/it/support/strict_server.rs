@@ -1,8 +1,9 @@
-//! A strict S3 server as a process of its own: SeaweedFS, with moto as its KMS, and moto as a second S3.
+//! A strict S3 server as a process of its own: SeaweedFS with its STS, moto as its KMS, and moto as a second S3.
 
 use std::net::SocketAddr;
 use std::process::Child;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use fhir_export::destination::s3::{S3Options, S3Uri};
 use object_store::ClientOptions;
@@ -55,6 +56,14 @@ pub(crate) fn options(server: SocketAddr, prefix: &str) -> S3Options {
     let options = S3Options::new(uri).with_endpoint(format!("http://{server}")).with_region("us-east-1");
     options.with_access_key(ACCESS_KEY, SECRET_KEY)
 }
+
+/// A role of SeaweedFS's STS. `ExportRole` may write below `roles/`; nobody may assume `UntrustingRole`.
+pub(crate) fn role_arn(name: &str) -> String {
+    format!("arn:aws:iam::123456789012:role/{name}")
+}
+
+/// How long the credentials of a role last there if no time is asked for.
+pub(crate) const SESSION: Duration = Duration::from_secs(6);
 
 /// Sends a signed request without a body.
 pub(crate) async fn send(server: SocketAddr, method: &str, target: &str) -> HttpResponse {

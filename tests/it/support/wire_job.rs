@@ -52,6 +52,15 @@ pub(crate) fn source_stalled_at(offset: usize, gate: &Gate) -> MemorySource {
     stalled.fold(MemorySource::new(), MemorySource::with)
 }
 
+/// The same, but each of the first ranges waits for a gate of its own near its beginning.
+pub(crate) fn source_stalled_by(gates: &[Gate]) -> MemorySource {
+    let stalled = ranges().enumerate().map(|(index, range)| match gates.get(index) {
+        Some(gate) => range.stalled_at(10_000, gate),
+        None => range,
+    });
+    stalled.fold(MemorySource::new(), MemorySource::with)
+}
+
 fn ranges() -> impl Iterator<Item = MemoryRange> {
     TEXTS.iter().map(|(name, text)| MemoryRange::lines(*name, text.clone()).in_chunks_of(1 << 20))
 }

@@ -26,6 +26,7 @@ pub(super) struct FileSettings {
     pub(super) limits: LimitsTable,
     pub(super) s3: S3Table,
     pub(super) outputs: OutputsTable,
+    pub(super) roles: Option<RolesTable>,
     pub(super) auth: Option<AuthTable>,
     pub(super) data_stores: Vec<DataStoreTable>,
 }
@@ -35,6 +36,16 @@ pub(super) struct FileSettings {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct OutputsTable {
     pub(super) allow: Option<Spanned<Vec<String>>>,
+}
+
+/// In whose name callers' output is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RolesTable {
+    pub(super) assume: bool,
+    pub(super) sts_endpoint: Option<Text>,
+    pub(super) external_id: Option<Text>,
+    pub(super) session_seconds: Option<Spanned<u32>>,
 }
 
 /// Who is let in.
@@ -232,6 +243,7 @@ files = { to = 's3://bucket/x', keep_hours = 24, signed_url_seconds = 300, kms_k
 queue = { jobs_at_once = 2, jobs_at_once_in_all = 4, most_waiting = 10 }
 s3 = { endpoint = 'http://127.0.0.1:1', region = 'us-east-1', ca_file = 'ca.pem' }
 outputs = { allow = ['s3://bucket/exports/'] }
+roles = { assume = true, sts_endpoint = 'https://sts.example.org', external_id = 'x:1', session_seconds = 900 }
 [limits]
 memory = '64MiB'
 starts_at_once = 1
@@ -267,7 +279,7 @@ source = './b'
         let flag = file.pick(("--listen", Some("[::1]:1")), ("listen", file.settings.listen.as_ref())).unwrap();
         assert_eq!((flag.place.as_str(), flag.text.as_str()), ("--listen", "[::1]:1"));
         let second = &file.settings.data_stores[1];
-        assert_eq!(file.place("source", &second.source), "serve.toml:37: source");
+        assert_eq!(file.place("source", &second.source), "serve.toml:38: source");
     }
 
     #[test]
@@ -278,6 +290,7 @@ source = './b'
             ("[queue]\njobs_at_once = 0", "serve.toml:2: jobs_at_once: invalid value: integer `0`"),
             ("[[data_stores]]\nsource = './a'\npasword = 'geheim'", "serve.toml:3: unknown field `pasword`"),
             ("[[data_stores]]\nid = 'a'", "serve.toml:1: missing field `source`"),
+            ("[roles]\nexternal_id = 'x'", "serve.toml:1: missing field `assume`"),
             ("[tls]\ncertificate = 'a'", "serve.toml:1: missing field `key`"),
             ("listen = '\n", "serve.toml:1: "),
         ] {

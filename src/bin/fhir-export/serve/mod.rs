@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use fhir_export::destination::open as destination;
 use fhir_export::http::{Access, Settings, router};
-use fhir_export::job::service::{AllowedOutputs, Outputs, OwnCredentials};
+use fhir_export::job::service::{AllowedOutputs, AssumedRoles, Outputs, OwnCredentials};
 use fhir_export::job::{BaseUrls, DataStore, JobService};
 use fhir_export::source::open as source;
 use fhir_export::{Error, ErrorKind};
@@ -70,10 +70,14 @@ impl Serving {
     }
 
     fn outputs(&self) -> Arc<dyn Outputs> {
-        let own = OwnCredentials { settings: self.outputs.clone() };
+        let settings = self.outputs.clone();
+        let outputs: Arc<dyn Outputs> = match &self.roles {
+            None => Arc::new(OwnCredentials { settings }),
+            Some(sessions) => Arc::new(AssumedRoles { settings, sessions: sessions.clone() }),
+        };
         match &self.allowed_outputs {
-            None => Arc::new(own),
-            Some(allowed) => Arc::new(AllowedOutputs::new(allowed.clone(), own)),
+            None => outputs,
+            Some(allowed) => Arc::new(AllowedOutputs::new(allowed.clone(), outputs)),
         }
     }
 

@@ -49,6 +49,8 @@ pub(super) struct Serving {
     pub(super) outputs: destination::Settings,
     /// Where callers may have their output written to; `None`: wherever the server may.
     pub(super) allowed_outputs: Option<Vec<S3Uri>>,
+    /// How the roles that callers name are assumed; `None`: they aren't, and the server writes in its own name.
+    pub(super) roles: Option<destination::RoleSessions>,
     /// Who is let in; `None`: everybody.
     pub(super) access: Option<AccessPlan>,
 }
@@ -107,6 +109,7 @@ impl Serving {
         let public_url = both.public_url(&mut faults);
         let listen = both.listen(&mut faults, access.is_some(), public_url.as_deref());
         let allowed_outputs = both.allowed_outputs(&mut faults, access.is_some());
+        let roles = both.roles(&mut faults);
         let state = both.state(&mut faults);
         let stores = both.stores(&mut faults);
         let files = both.files(&mut faults);
@@ -133,6 +136,7 @@ impl Serving {
                     },
                     outputs: both.store.of_destination(),
                     allowed_outputs,
+                    roles,
                     access,
                 })
             }
@@ -152,6 +156,33 @@ impl Both<'_> {
         let place = self.file.place("allow", allow);
         let read = |text: &String| S3Uri::new(text).map_err(|fault| faults.say(fault.at(&place).to_string())).ok();
         Some(allow.get_ref().iter().filter_map(read).collect())
+    }
+
+    /// How the roles that callers name are assumed, if they are.
+    fn roles(&self, faults: &mut Faults) -> Option<destination::RoleSessions> {
+        let table = self.file.settings.roles.as_ref()?;
+        let of = |given: &Option<toml::Spanned<String>>| given.as_ref().map(|given| given.get_ref().clone());
+        let sessions = destination::RoleSessions {
+            sts_endpoint: of(&table.sts_endpoint),
+            external_id: of(&table.external_id),
+            session_seconds: table.session_seconds.as_ref().map(|given| *given.get_ref()),
+        };
+        // One by one, so that each is told with its line.
+        let none = destination::RoleSessions::default;
+        let (sts_endpoint, external_id) = (sessions.sts_endpoint.clone(), sessions.external_id.clone());
+        if let Some(given) = &table.sts_endpoint {
+            let one = destination::RoleSessions { sts_endpoint, ..none() };
+            faults.take(&self.file.place("sts_endpoint", given), one.check());
+        }
+        if let Some(given) = &table.external_id {
+            let one = destination::RoleSessions { external_id, ..none() };
+            faults.take(&self.file.place("external_id", given), one.check());
+        }
+        if let Some(given) = &table.session_seconds {
+            let one = destination::RoleSessions { session_seconds: sessions.session_seconds, ..none() };
+            faults.take(&self.file.place("session_seconds", given), one.check());
+        }
+        table.assume.then_some(sessions)
     }
 
     fn listen(&self, faults: &mut Faults, is_guarded: bool, public_url: Option<&str>) -> Option<SocketAddr> {

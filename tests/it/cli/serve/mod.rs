@@ -3,6 +3,7 @@
 mod client;
 mod clients;
 mod robust;
+mod roles;
 
 use std::fs;
 use std::path::Path;

@@ -236,7 +236,7 @@ async fn credentials_age_while_the_machine_sleeps() {
     }
     let clock = Arc::new(Set::default());
     let (_, made) = role([Says::Gives("one", 3600), Says::Gives("two", 3600)]);
-    let role = RoleCredentials::new(made.sts, clock.clone());
+    let role = RoleCredentials::new(made.sts, Arc::<Set>::clone(&clock) as Arc<dyn Clock>);
     assert_eq!(token(&role).await, "one");
     *clock.0.lock().unwrap() = Duration::from_secs(7200);
     assert_eq!(token(&role).await, "two");
@@ -301,7 +301,7 @@ async fn an_answer_that_gives_no_credentials_is_refused_and_not_quoted() {
         given("ASIA", "geheim", "token", "2026-11-24T09:59:59Z"),
     ];
     let end = whole.find("</Credentials>").unwrap();
-    texts.extend((0..end).step_by(7).map(|length| whole[..length].to_owned()));
+    texts.extend((0..end).step_by(7).map(|length| whole.get(..length).unwrap().to_owned()));
     for text in texts {
         let error = refusal(&role([Says::Answers(200, text.clone())]).1).await;
         assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Store, false), "{text:.300}");

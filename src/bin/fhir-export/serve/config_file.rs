@@ -2,8 +2,8 @@
 
 use std::num::NonZeroUsize;
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::super::faults::Faults;
@@ -27,7 +27,7 @@ pub(super) struct FileSettings {
     pub(super) s3: S3Table,
     pub(super) outputs: OutputsTable,
     pub(super) roles: Option<RolesTable>,
-    pub(super) auth: Option<AuthTable>,
+    pub(super) auth: Option<Spanned<AuthTable>>,
     pub(super) data_stores: Vec<DataStoreTable>,
 }
 
@@ -60,9 +60,13 @@ pub(super) struct AuthTable {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KeyTable {
-    pub(super) id: String,
-    pub(super) secret: SecretText,
-    pub(super) principal: String,
+    pub(super) id: Text,
+    pub(super) secret: Spanned<SecretText>,
+    /// Of a key that is one of a session.
+    pub(super) session_token: Option<Spanned<SecretText>>,
+    /// When the session ends.
+    pub(super) expires: Option<Text>,
+    pub(super) principal: Text,
     pub(super) policies: Spanned<Vec<String>>,
 }
 
@@ -70,32 +74,44 @@ pub(super) struct KeyTable {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SmartTable {
-    pub(super) issuer: String,
+    pub(super) issuer: Text,
     /// A URL, or the path of a file.
     pub(super) keys: Text,
-    pub(super) token_endpoint: Option<String>,
-    #[serde(default)]
-    pub(super) audiences: Vec<String>,
+    pub(super) token_endpoint: Option<Text>,
+    pub(super) audiences: Option<Spanned<Vec<String>>>,
     pub(super) algorithms: Option<Spanned<Vec<String>>>,
 }
 
 /// A secret: itself, or `${NAME}` for what the environment has.
-#[derive(Deserialize)]
-#[serde(transparent)]
 pub(super) struct SecretText(String);
 
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // What is there in place of a text isn't told.
+        String::deserialize(deserializer).map(Self).map_err(|_| D::Error::custom("it must be a text in quotes"))
+    }
+}
+
 impl SecretText {
-    pub(super) fn reveal(&self, faults: &mut Faults, whose: &str) -> Option<String> {
-        let Some(name) = self.0.strip_prefix("${").and_then(|name| name.strip_suffix('}')) else {
-            return Some(self.0.clone());
+    /// The secret itself.
+    pub(super) fn reveal(&self, faults: &mut Faults, place: &str) -> Option<String> {
+        let name = self.0.strip_prefix("${").and_then(|name| name.strip_suffix('}'));
+        let secret = match name {
+            None => self.0.clone(),
+            Some(name) => match std::env::var(name) {
+                Ok(secret) => secret,
+                Err(_) => {
+                    faults.say(format!("{place}: the environment variable {name} isn't set"));
+                    return None;
+                }
+            },
         };
-        match std::env::var(name) {
-            Ok(secret) => Some(secret),
-            Err(_) => {
-                faults.say(format!("the secret of {whose}: the environment variable {name} isn't set"));
-                None
-            }
+        if secret.is_empty() {
+            let empty = name.map_or("it".to_owned(), |name| format!("the environment variable {name}"));
+            faults.say(format!("{place}: {empty} is empty"));
+            return None;
         }
+        Some(secret)
     }
 }
 
@@ -260,6 +276,8 @@ algorithms = ['ES384']
 [[auth.keys]]
 id = 'AKIDEXAMPLE'
 secret = '${SECRET}'
+session_token = '${TOKEN}'
+expires = '2030-01-01T00:00:00Z'
 principal = 'arn:aws:iam::111122223333:user/nightly'
 policies = ['nightly.json']
 [[data_stores]]
@@ -293,10 +311,20 @@ source = './b'
             ("[roles]\nexternal_id = 'x'", "serve.toml:1: missing field `assume`"),
             ("[tls]\ncertificate = 'a'", "serve.toml:1: missing field `key`"),
             ("listen = '\n", "serve.toml:1: "),
+            ("[[auth.keys]]\nid = 'a'\nsecret = 12345678", "serve.toml:3: secret: it must be a text in quotes"),
+            ("[[auth.keys]]\nsecret = ['geheim']", "serve.toml:2: secret: it must be a text in quotes"),
+            ("[[auth.keys]]\nsecret = geheim", "serve.toml:2: secret: "),
+            ("[[auth.keys]]\nsecret = 'geheim", "serve.toml:2: secret: "),
+            ("[[auth.keys]]\nsecret = 'geheim' geheim", "serve.toml:2: secret: "),
+            ("[[auth.keys]]\nid = 'a'", "serve.toml:1: missing field `secret`"),
+            ("[auth.smart]\nissuer = 'https://a.example'", "serve.toml:1: missing field `keys`"),
         ] {
             let refusal = refusal(text);
             assert!(refusal.starts_with(said), "{refusal}");
-            assert!(!refusal.contains("geheim") && !refusal.contains('\n'), "{refusal}");
+            assert!(
+                !refusal.contains("geheim") && !refusal.contains("12345678") && !refusal.contains('\n'),
+                "{refusal}"
+            );
         }
     }
 

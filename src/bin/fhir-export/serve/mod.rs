@@ -7,9 +7,12 @@ mod plan;
 mod recorder;
 mod tls;
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use fhir_export::clock::system;
 use fhir_export::destination::open as destination;
 use fhir_export::http::{Access, Settings, router};
 use fhir_export::job::service::{AllowedOutputs, AssumedRoles, Outputs, OwnCredentials};
@@ -25,7 +28,7 @@ use super::Exit;
 use super::args::ServeArgs;
 use super::faults::Faults;
 use super::output::print;
-use super::screen::Screen;
+use super::screen::{Screen, with_causes};
 use super::signals::Signals;
 
 /// What is to be served, and where.
@@ -131,6 +134,9 @@ async fn try_serve(plan: &Serving, screen: &Screen) -> fhir_export::Result<()> {
         access: plan.access(&root)?,
         ..Settings::default()
     };
+    for doubt in plan.access.iter().flat_map(|access| &access.doubts) {
+        screen.say(&format!("warning: {doubt}"));
+    }
     let app = router(service.clone(), settings);
     print(&greeting(&root, plan)).map_err(|error| Error::io("stdout can't be written to", error))?;
     let stopping = CancellationToken::new();
@@ -147,11 +153,22 @@ async fn try_serve(plan: &Serving, screen: &Screen) -> fhir_export::Result<()> {
         never = service.keep_removing_expired() => match never {},
         never = service.keep_recovering() => match never {},
         never = recorder.keep_small() => match never {},
+        never = check_keys(plan, screen) => match never {},
     }
     if service.running() > 0 {
         screen.say(&format!("{} jobs are left as they are and go on with the next start", service.running()));
     }
     Ok(())
+}
+
+/// Tells if nobody's tokens can be checked as things are. An issuer that comes later is no fault.
+async fn check_keys(plan: &Serving, screen: &Screen) -> Infallible {
+    if let Some(access) = &plan.access
+        && let Err(error) = access.check(system().now().unix_seconds()).await
+    {
+        screen.say(&format!("warning: no token can be taken now: {}", with_causes(&error)));
+    }
+    pending().await
 }
 
 fn base(root: &str, id: &str) -> String {

@@ -55,6 +55,11 @@ impl Answer {
         self.headers.get(name).unwrap_or_else(|| panic!("no {name}: {self:?}")).to_str().unwrap()
     }
 
+    #[cfg(feature = "testing")]
+    pub(super) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
     pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
@@ -63,8 +68,13 @@ impl Answer {
 impl Server {
     /// Starts a server with a state folder, and waits until it has said where it is.
     pub(super) fn start(arguments: &[&str], folder: &Path) -> Self {
+        Self::start_with(arguments, folder, &[])
+    }
+
+    /// The same with more in its environment.
+    pub(super) fn start_with(arguments: &[&str], folder: &Path, more: &[(&str, &str)]) -> Self {
         let mut command: Command = command(&["serve"]);
-        command.args(arguments).arg("--state").arg(folder.join("state")).envs(environment());
+        command.args(arguments).arg("--state").arg(folder.join("state")).envs(environment()).envs(more.iter().copied());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         let mut said = Vec::new();
@@ -169,6 +179,19 @@ impl Server {
             }
         };
         tokio::time::timeout(HANGS_AFTER, polls).await.expect("the job comes so far")
+    }
+
+    /// Reads what it says on stderr until this is in a line.
+    #[cfg(feature = "testing")]
+    pub(super) fn until_said(&mut self, text: &str) {
+        let mut said = Vec::new();
+        for line in BufReader::new(self.child.stderr.as_mut().unwrap()).lines().map_while(Result::ok) {
+            if line.contains(text) {
+                return;
+            }
+            said.push(line);
+        }
+        panic!("it ended without {text}: {said:?}");
     }
 
     /// Kills it with SIGKILL.

@@ -1,5 +1,7 @@
 //! The server, as a process of its own.
 
+#[cfg(feature = "testing")]
+mod auth;
 mod client;
 mod clients;
 mod robust;

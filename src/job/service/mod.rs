@@ -268,7 +268,8 @@ impl JobService {
         let (snapshot, base_urls) = (snapshot.as_ref(), &data_store.base_urls);
         let transaction_time = &snapshot.transaction_time();
         let asked = ScopeOf { request, snapshot, transaction_time, base_urls, is_new: true };
-        asked.resolve_into(PatientSet::new()?).await.map(drop)
+        let patients = PatientSet::new()?.with_limit(self.0.exporter.cohort_limit_patients());
+        asked.resolve_into(patients).await.map(drop)
     }
 
     fn look_for_room(&self, data_store: &DataStore) -> Result<()> {

@@ -99,8 +99,25 @@ fn is_plain_path(path: &str) -> bool {
 fn is_plain_query(query: &str) -> bool {
     let name =
         |pair: &str| decoded(pair.split('=').next().unwrap_or_default()).unwrap_or_default().to_ascii_lowercase();
-    decoded(query).is_some() && query.split('&').all(|pair| decoded_halves(pair) && !name(pair).starts_with(b"x-amz-"))
+    let mut of_amazon: Vec<Vec<u8>> = query.split('&').map(name).filter(|name| name.starts_with(b"x-amz-")).collect();
+    of_amazon.sort();
+    let is_twice = of_amazon.windows(2).any(|pair| pair[0] == pair[1]);
+    let is_for_urls =
+        of_amazon.iter().any(|name| OF_URLS.iter().any(|of_urls| name == &[b"x-amz-", *of_urls].concat()));
+    decoded(query).is_some() && query.split('&').all(decoded_halves) && !is_twice && !is_for_urls
 }
+
+/// What the parameters of a presigned URL are called behind `X-Amz-`.
+const OF_URLS: [&[u8]; 8] = [
+    b"algorithm",
+    b"credential",
+    b"date",
+    b"expires",
+    b"signedheaders",
+    b"signature",
+    b"security-token",
+    b"content-sha256",
+];
 
 /// An escape doesn't reach over the `=`.
 fn decoded_halves(pair: &str) -> bool {

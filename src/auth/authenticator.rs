@@ -13,6 +13,20 @@ pub trait Authenticator: fmt::Debug + Send + Sync {
     /// Whether the head of a request presents what this one looks at. Nothing is checked yet.
     fn is_meant(&self, presented: &Presented<'_>) -> bool;
 
+    /// What the head alone tells, before any of the body is read; [`body`](Presented::body) is empty.
+    ///
+    /// Who can't become known whatever his body holds is to be refused here: else he holds a place that others need for as
+    /// long as his body may take. By default the body is needed.
+    ///
+    /// # Errors
+    /// Why the caller can't become known.
+    ///
+    /// # Cancellation
+    /// May be dropped at any moment.
+    async fn at_head(&self, _presented: &Presented<'_>) -> Result<AtHead, Unauthenticated> {
+        Ok(AtHead::NeedsBody)
+    }
+
     /// Who calls. It is asked only where it [`is_meant`](Self::is_meant), and must refuse what it isn't sure of.
     ///
     /// # Errors
@@ -21,6 +35,15 @@ pub trait Authenticator: fmt::Debug + Send + Sync {
     /// # Cancellation
     /// May be dropped at any moment.
     async fn authenticate(&self, presented: &Presented<'_>) -> Result<Caller, Unauthenticated>;
+}
+
+/// What the head of a request tells of its caller.
+#[derive(Clone, Debug)]
+pub enum AtHead {
+    /// Who calls: the body doesn't matter.
+    Known(Caller),
+    /// Nothing yet: the whole request is to be looked at by [`authenticate`](Authenticator::authenticate).
+    NeedsBody,
 }
 
 /// What a request presents.

@@ -38,6 +38,18 @@ pub enum Rights {
     NoScope,
 }
 
+impl Rights {
+    /// What a caller needs who is refused for what he brought, in the words of `WWW-Authenticate`.
+    #[cfg(feature = "http")]
+    pub(crate) const fn challenge(&self) -> Option<&'static str> {
+        match self {
+            #[cfg(feature = "auth")]
+            Self::Scopes(_) | Self::NoScope => Some("Bearer error=\"insufficient_scope\""),
+            _ => None,
+        }
+    }
+}
+
 impl Caller {
     /// A caller by what tells him from all others: an ARN, or the issuer and the client of a token.
     ///

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::authenticator::{Authenticator, Presented, Unauthenticated};
+use super::authenticator::{AtHead, Authenticator, Presented, Unauthenticated};
 use super::caller::{Caller, Rights};
 use super::policy::{Context, Policy};
 use super::sigv4::{Claimed, Expectation, Head, Refusal, Secret, sha256};
@@ -77,6 +77,13 @@ impl AccessKeys {
     }
 }
 
+impl AccessKeys {
+    fn claimed(&self, presented: &Presented<'_>) -> std::result::Result<Claimed, Unauthenticated> {
+        let expectation = Expectation::healthlake(&self.region);
+        Claimed::read(&head(presented), presented.now, &expectation).map_err(|refusal| refused(refusal, "?"))
+    }
+}
+
 /// What conditions learn from an ARN of IAM or STS.
 fn principal(arn: &str) -> Option<Context> {
     let mut parts = arn.splitn(6, ':');
@@ -101,9 +108,18 @@ impl Authenticator for AccessKeys {
         Claimed::is_in(&head(presented))
     }
 
+    /// Signatures hold with the body only, but not for a key that nobody has, nor at another time or place.
+    async fn at_head(&self, presented: &Presented<'_>) -> std::result::Result<AtHead, Unauthenticated> {
+        let claimed = self.claimed(presented)?;
+        let id = claimed.access_key_id();
+        match self.keys.contains_key(id) {
+            true => Ok(AtHead::NeedsBody),
+            false => Err(refused(Refusal::Mismatch, id)),
+        }
+    }
+
     async fn authenticate(&self, presented: &Presented<'_>) -> std::result::Result<Caller, Unauthenticated> {
-        let expectation = Expectation::healthlake(&self.region);
-        let claimed = Claimed::read(&head(presented), presented.now, &expectation).map_err(|r| refused(r, "?"))?;
+        let claimed = self.claimed(presented)?;
         let known = self.keys.get(claimed.access_key_id());
         let secret = known
             .map(|Known { key, .. }| Secret { access_key: &key.secret, session_token: key.session_token.as_deref() });

@@ -28,7 +28,7 @@ pub mod smart;
 mod tokens;
 
 pub use action::Action;
-pub use authenticator::{Authenticator, Presented, Unauthenticated};
+pub use authenticator::{AtHead, Authenticator, Presented, Unauthenticated};
 pub use authorizer::{Authorizer, Decision, Denial, Grant, JobsOf, Question};
 pub use caller::{Caller, Rights};
 #[cfg(feature = "auth")]

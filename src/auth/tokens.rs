@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
-use super::authenticator::{Authenticator, Presented, Unauthenticated};
+use super::authenticator::{AtHead, Authenticator, Presented, Unauthenticated};
 use super::caller::{Caller, Rights};
 use super::smart::{TokenVerifier, bearer_token};
 
@@ -26,6 +26,11 @@ impl Authenticator for BearerTokens {
         presented
             .header("authorization")
             .any(|value| std::str::from_utf8(value).is_ok_and(|v| bearer_token(v).is_some()))
+    }
+
+    /// A token says it all.
+    async fn at_head(&self, presented: &Presented<'_>) -> Result<AtHead, Unauthenticated> {
+        self.authenticate(presented).await.map(AtHead::Known)
     }
 
     async fn authenticate(&self, presented: &Presented<'_>) -> Result<Caller, Unauthenticated> {

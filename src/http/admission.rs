@@ -12,14 +12,17 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
 use super::outcome::Refused;
-use super::{Api, sdk};
+use super::{Api, Settings, sdk};
 use crate::request::MAX_BODY_BYTES;
 
 /// Longest body of a request that starts no job: an identifier and some filters. There may be many of them at once.
-pub(super) const MOST_BYTES_OF_OTHERS: usize = 64 << 10;
+const MOST_BYTES_OF_OTHERS: usize = 64 << 10;
 
-/// Longest body of any request.
-pub(super) const MOST_BYTES: usize = MAX_BODY_BYTES;
+/// Longest body of a request.
+pub(super) fn longest_body(settings: &Settings, is_start: bool) -> usize {
+    let longest = if is_start { MAX_BODY_BYTES } else { MOST_BYTES_OF_OTHERS };
+    longest.min(settings.body_bytes)
+}
 
 /// Whom a request comes from, and so how it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,16 @@ impl Caller {
             Self::Sdk => sdk::refuse(&refused),
         }
     }
+}
+
+/// Refuses a query that is too long before anything reads it.
+pub(super) async fn measure_query(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let most_bytes = api.settings.query_bytes;
+    if request.uri().query().is_some_and(|query| query.len() > most_bytes) {
+        let diagnostics = format!("the query is longer than {most_bytes} bytes");
+        return Refused::new(StatusCode::URI_TOO_LONG, "too-long", &diagnostics).into_response();
+    }
+    next.run(request).await
 }
 
 /// Lets a request in: one that starts a job if there aren't too many of them, and one with a body when all of it has come.
@@ -53,7 +66,7 @@ pub(super) async fn admit(State(api): State<Api>, request: Request, next: Next) 
     if !may_have_body {
         return next.run(request).await;
     }
-    let most_bytes = if start.is_some() { MAX_BODY_BYTES } else { MOST_BYTES_OF_OTHERS };
+    let most_bytes = longest_body(&api.settings, start.is_some());
     let (parts, body) = request.into_parts();
     match in_time(api.settings.body_timeout, body, most_bytes).await {
         Ok(body) => next.run(Request::from_parts(parts, Body::from(body))).await,

@@ -7,18 +7,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, FromRequestParts, OriginalUri, Request, State};
+use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::access::Guard;
 use super::asked::Asked;
 use super::outcome::Refused;
-use super::{Api, admission, sdk};
-use crate::auth::{Action, Caller, Decision, Denial, Grant, JobsOf, Presented, Question, Unauthenticated};
-use crate::clock;
+use super::{Api, admission, recognize, sdk};
+use crate::auth::{Action, Caller, Decision, Denial, Grant, JobsOf, Question};
 use crate::fhir::ResourceType;
 use crate::job::{DataStore, JobView, QueueKey};
 use crate::request::{ClientToken, ExportRequest, TypeSelection};
@@ -49,34 +48,6 @@ struct Whence {
     user_agent: Option<String>,
 }
 
-/// Refuses who presents nothing, before a body is read.
-pub(super) async fn refuse_nobody(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let Some(guard) = api.settings.access.guard() else { return next.run(request).await };
-    let is_known = request.extensions().get::<Caller>().is_some();
-    if is_known || Asked::of(request.method(), request.uri().path(), request.headers(), b"") == Asked::Public {
-        return next.run(request).await;
-    }
-    let headers = headers(request.headers());
-    let uri = whole_uri(request.extensions().get(), request.uri());
-    let now = clock::system().now();
-    let presented = Presented {
-        method: request.method().as_str(),
-        path: uri.path(),
-        query: uri.query(),
-        headers: &headers,
-        body: b"",
-        datastore: None,
-        now: &now,
-    };
-    if guard.authenticators.iter().any(|authenticator| authenticator.is_meant(&presented)) {
-        drop(headers);
-        return next.run(request).await;
-    }
-    let who = Unauthenticated::nobody();
-    tracing::warn!(target: "audit", decision = "unknown", method = %request.method(), path = ?uri.path(), reason = who.reason);
-    refuse_unknown(request.uri().path(), &who)
-}
-
 /// Lets a request in whose caller is known and may do what it asks for.
 pub(super) async fn decide(State(api): State<Api>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
@@ -89,19 +60,15 @@ pub(super) async fn decide(State(api): State<Api>, request: Request, next: Next)
         return next.run(Request::from_parts(parts, body)).await;
     }
     // It isn't known yet who calls: what starts a job is counted, the others may be many.
-    let most_bytes = if parts.method == Method::POST { admission::MOST_BYTES } else { admission::MOST_BYTES_OF_OTHERS };
+    let most_bytes = admission::longest_body(&api.settings, parts.method == Method::POST);
     let body = match admission::in_time(api.settings.body_timeout, body, most_bytes).await {
         Ok(body) => body,
         Err(refused) => return refuse(&path, refused),
     };
     let asked = Asked::of(&parts.method, &path, &parts.headers, &body);
-    let caller = match caller(guard, &parts, &asked, &body).await {
+    let caller = match recognize::caller(guard, &parts, &asked, &body).await {
         Ok(caller) => caller,
-        Err(who) => {
-            let (method, reason) = (&parts.method, &who.reason);
-            tracing::warn!(target: "audit", decision = "unknown", %method, path = ?path, reason = ?reason);
-            return refuse_unknown(&path, &who);
-        }
+        Err(who) => return recognize::refuse(&parts, &who),
     };
     let whence = Whence {
         caller,
@@ -116,35 +83,10 @@ pub(super) async fn decide(State(api): State<Api>, request: Request, next: Next)
                 let allowed = Allowed { action, datastore, grant, whence };
                 parts.extensions.insert(Granted::Some(Arc::new(allowed)));
             }
-            Err(denial) => return refuse(&path, forbidden(&denial)),
+            Err(denial) => return refuse(&path, forbidden(&whence.caller, &denial.message)),
         }
     }
     next.run(Request::from_parts(parts, Body::from(body))).await
-}
-
-async fn caller(guard: &Guard, parts: &Parts, asked: &Asked, body: &[u8]) -> Result<Caller, Unauthenticated> {
-    if let Some(caller) = parts.extensions.get::<Caller>() {
-        return Ok(caller.clone());
-    }
-    let headers = headers(&parts.headers);
-    let uri = whole_uri(parts.extensions.get(), &parts.uri);
-    let now = clock::system().now();
-    let presented = Presented {
-        method: parts.method.as_str(),
-        path: uri.path(),
-        query: uri.query(),
-        headers: &headers,
-        body,
-        datastore: match asked {
-            Asked::Act(_, datastore) => datastore.as_deref().filter(|_| parts.uri.path() != "/"),
-            Asked::Public | Asked::Nothing => None,
-        },
-        now: &now,
-    };
-    match guard.authenticators.iter().find(|authenticator| authenticator.is_meant(&presented)) {
-        Some(authenticator) => authenticator.authenticate(&presented).await,
-        None => Err(Unauthenticated::nobody()),
-    }
 }
 
 /// Asks the authorizer, and writes down what it says.
@@ -199,27 +141,6 @@ fn region_of(datastore: &DataStore) -> String {
     datastore.belongs_to().region.clone()
 }
 
-fn headers(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
-    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
-}
-
-/// The address as it was asked, wherever the router is mounted.
-fn whole_uri<'a>(original: Option<&'a OriginalUri>, uri: &'a Uri) -> &'a Uri {
-    original.map_or(uri, |original| &original.0)
-}
-
-fn refuse_unknown(path: &str, who: &Unauthenticated) -> Response {
-    if path == "/" {
-        return sdk::deny(who.name, &who.message);
-    }
-    let status = StatusCode::from_u16(who.status).unwrap_or(StatusCode::UNAUTHORIZED);
-    let mut response = Refused::new(status, "login", &who.message).into_response();
-    if let Some(challenge) = who.challenge.as_deref().and_then(|challenge| HeaderValue::try_from(challenge).ok()) {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-    }
-    response
-}
-
 fn refuse(path: &str, refused: Refused) -> Response {
     match path {
         "/" if refused.status() == StatusCode::FORBIDDEN => sdk::deny("AccessDeniedException", refused.diagnostics()),
@@ -228,8 +149,9 @@ fn refuse(path: &str, refused: Refused) -> Response {
     }
 }
 
-fn forbidden(denial: &Denial) -> Refused {
-    Refused::new(StatusCode::FORBIDDEN, "forbidden", &denial.message)
+/// A caller with scopes is told that it is them (RFC 6750 section 3.1).
+fn forbidden(caller: &Caller, message: &str) -> Refused {
+    Refused::new(StatusCode::FORBIDDEN, "forbidden", message).with_challenge(caller.rights().challenge())
 }
 
 impl Granted {
@@ -243,7 +165,7 @@ impl Granted {
             return Ok(());
         }
         tracing::error!(target: "audit", decision = "deny", %action, granted = %allowed.action, "another action was granted");
-        Err(forbidden(&Denial::of(action, "another action was granted")))
+        Err(forbidden(&allowed.whence.caller, &Denial::of(action, "another action was granted").message))
     }
 
     /// Whether the caller may see a job: those of others aren't there for him, nor those of types that he may not read.
@@ -288,10 +210,11 @@ impl Granted {
         let (Self::Some(allowed), Some(guard)) = (self, api.settings.access.guard()) else { return Ok(request) };
         let (action, whence) = (allowed.action, &allowed.whence);
         let own = resource(api, allowed.datastore.as_deref());
-        let grant = ask(guard, whence, action, &own, Some(&request)).await.map_err(|denial| forbidden(&denial))?;
+        let refused = |denial: Denial| forbidden(&whence.caller, &denial.message);
+        let grant = ask(guard, whence, action, &own, Some(&request)).await.map_err(refused)?;
         if let Some(role) = request.data_access_role_arn() {
             let role = (role.to_string(), own.1.clone());
-            ask(guard, whence, Action::PassRole, &role, Some(&request)).await.map_err(|denial| forbidden(&denial))?;
+            ask(guard, whence, Action::PassRole, &role, Some(&request)).await.map_err(refused)?;
         }
         let types = request.types().within(&allowed.grant.types).and_then(|types| types.within(&grant.types));
         match types {
@@ -299,7 +222,7 @@ impl Granted {
             Err(beyond) => {
                 let named: Vec<&str> = beyond.iter().take(20).map(|one| one.as_str()).collect();
                 let message = format!("_type asks for what the caller may not export: {}", named.join(", "));
-                Err(Refused::new(StatusCode::FORBIDDEN, "forbidden", &message))
+                Err(forbidden(&whence.caller, &message))
             }
         }
     }

@@ -33,6 +33,7 @@ mod metrics;
 mod outcome;
 mod preferences;
 mod properties;
+mod recognize;
 mod sdk;
 mod status;
 
@@ -50,6 +51,7 @@ use tokio::sync::Semaphore;
 pub use self::access::{Access, Guard};
 pub use self::metrics::MetricsText;
 use crate::job::JobService;
+use crate::request::MAX_BODY_BYTES;
 
 /// What a router answers with.
 #[derive(Clone, Debug)]
@@ -63,6 +65,11 @@ pub struct Settings {
     pub retry_after_seconds: u32,
     /// How many exports may be on their way to be started; 100 by default. One more is answered with 429.
     pub starts_at_once: usize,
+    /// Longest body of a request that starts an export, in bytes; 1 MiB by default and at most. Those of other requests are
+    /// 64 KiB at most.
+    pub body_bytes: usize,
+    /// Longest query, in bytes; 32 KiB by default. No URI is longer than 64 KiB.
+    pub query_bytes: usize,
     /// How long the body of a request may take to come; 30 s by default.
     pub body_timeout: Duration,
     /// How long a file can be read by its signed URL, where the store of the files signs; each look at the manifest gives
@@ -81,6 +88,8 @@ impl Default for Settings {
             is_tls: false,
             retry_after_seconds: 5,
             starts_at_once: 100,
+            body_bytes: MAX_BODY_BYTES,
+            query_bytes: 32 << 10,
             body_timeout: Duration::from_secs(30),
             signed_urls: None,
             metrics: None,
@@ -126,7 +135,8 @@ pub fn router(service: JobService, settings: Settings) -> Router {
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(api.clone(), guard::decide))
         .layer(middleware::from_fn_with_state(api.clone(), admission::admit))
-        .layer(middleware::from_fn_with_state(api.clone(), guard::refuse_nobody))
+        .layer(middleware::from_fn_with_state(api.clone(), recognize::at_head))
+        .layer(middleware::from_fn_with_state(api.clone(), admission::measure_query))
         .layer(middleware::from_fn(outcome::in_words))
         .with_state(api)
 }

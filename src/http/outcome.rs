@@ -19,11 +19,12 @@ pub(super) struct Refused {
     status: StatusCode,
     issues: Vec<Value>,
     retry_after_seconds: Option<u32>,
+    challenge: Option<HeaderValue>,
 }
 
 impl Refused {
     pub(super) fn new(status: StatusCode, code: &str, diagnostics: &str) -> Self {
-        Self { status, issues: vec![issue(code, diagnostics, None)], retry_after_seconds: None }
+        Self { status, issues: vec![issue(code, diagnostics, None)], retry_after_seconds: None, challenge: None }
     }
 
     /// What isn't offered, in the words of HealthLake (contract section 1.3).
@@ -39,6 +40,11 @@ impl Refused {
     pub(super) fn throttled(why: &str) -> Self {
         let refused = Self::new(StatusCode::TOO_MANY_REQUESTS, "throttled", why);
         Self { retry_after_seconds: Some(THROTTLED_SECONDS), ..refused }
+    }
+
+    /// What the caller needs, in the words of `WWW-Authenticate`.
+    pub(super) fn with_challenge(self, challenge: Option<&str>) -> Self {
+        Self { challenge: challenge.and_then(|words| HeaderValue::try_from(words).ok()), ..self }
     }
 
     pub(super) const fn status(&self) -> StatusCode {
@@ -85,7 +91,7 @@ impl From<Refusal> for Refused {
         if faults.not_kept() > 0 {
             issues.push(issue("invalid", &format!("and {} more faults", faults.not_kept()), None));
         }
-        Self { status: StatusCode::BAD_REQUEST, issues, retry_after_seconds: None }
+        Self { status: StatusCode::BAD_REQUEST, issues, retry_after_seconds: None, challenge: None }
     }
 }
 
@@ -128,6 +134,9 @@ impl IntoResponse for Refused {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/fhir+json"));
         if let Some(seconds) = self.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(challenge) = self.challenge {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
     }

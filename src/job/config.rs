@@ -13,6 +13,7 @@ use crate::filter::Policy;
 use crate::request::{DatastoreId, JobId};
 use crate::resource::reference::BaseUrls;
 use crate::resource::{Compartment, Validation};
+use crate::scope::PatientSet;
 use crate::writer::{Compression, Layout, MEMBER_BYTES, Naming, PartSizing, Split};
 
 /// Largest line limit by default, in bytes.
@@ -46,6 +47,9 @@ pub struct Config {
     pub budget_bytes: usize,
     /// Longest line that is taken, in bytes; at most a quarter of the budget, at most 64 MiB by default.
     pub line_limit_bytes: Option<usize>,
+    /// Patients of a cohort at most: a Group of more makes its job fail; 25 million by default. Each takes 40 bytes, besides
+    /// the budget.
+    pub cohort_limit_patients: usize,
     /// Threads that scan and compress; 0 (the default) is one for each core.
     pub threads: usize,
     /// Bytes that are read together; 1 MiB by default.
@@ -115,6 +119,7 @@ impl Default for Config {
         Self {
             budget_bytes: DEFAULT_BUDGET_BYTES,
             line_limit_bytes: None,
+            cohort_limit_patients: PatientSet::DEFAULT_LIMIT,
             threads: 0,
             block_bytes: 1 << 20,
             read_ahead: 4,

@@ -244,6 +244,11 @@ impl Exporter {
         })
     }
 
+    /// How many patients a Group may have.
+    pub(super) fn cohort_limit_patients(&self) -> usize {
+        self.config.cohort_limit_patients
+    }
+
     /// Number of jobs that wait under a key.
     pub(super) fn waiting(&self, key: &QueueKey) -> usize {
         self.turns.waiting(key)

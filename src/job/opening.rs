@@ -172,6 +172,7 @@ impl Job {
     ) -> Result<(Scope, Option<String>, Option<CohortIds>)> {
         let base_urls = &self.config.base_urls;
         let asked = ScopeOf { request: &self.request, snapshot, transaction_time, base_urls, is_new };
+        let patients = patients.with_limit(self.config.cohort_limit_patients);
         let (scope, listed) = asked.resolve_into(patients).await?;
         let digest = match &scope {
             Scope::Cohort(cohort) => Some(digest_of(cohort)),

@@ -245,6 +245,14 @@ impl<'a> GroupFields<'a> {
         GO_ON
     }
 
+    /// What there are too many of by now.
+    fn too_many(&self) -> Option<Fault> {
+        if self.members.num_nested() > MAX_GROUPS {
+            return Some(Fault::TooManyGroups);
+        }
+        self.members.exceeded_limit().map(Fault::TooManyPatients)
+    }
+
     fn close(&mut self) -> ControlFlow<()> {
         if self.aside > 0 {
             self.aside -= 1;
@@ -252,8 +260,8 @@ impl<'a> GroupFields<'a> {
         }
         if self.level == 3 {
             self.members.take(&self.member, self.rules.base_urls);
-            if self.members.num_nested() > MAX_GROUPS {
-                self.fault = Some(Fault::TooManyGroups);
+            self.fault = self.too_many();
+            if self.fault.is_some() {
                 return LEAVE;
             }
         }

@@ -59,6 +59,7 @@ pub(super) enum Fault {
     NoObject,
     TooLong,
     TooManyGroups,
+    TooManyPatients(usize),
     OddMember,
     OddActual,
     /// The source failed in the middle.
@@ -72,6 +73,7 @@ impl fmt::Display for Fault {
             Self::NoObject => f.write_str("it is no object"),
             Self::TooLong => write!(f, "it is longer than {GROUP_LIMIT_BYTES} bytes"),
             Self::TooManyGroups => write!(f, "it has more than {MAX_GROUPS} other Groups as members"),
+            Self::TooManyPatients(limit) => write!(f, "its cohort has more than {limit} patients"),
             Self::OddMember => f.write_str("its member isn't an array"),
             Self::OddActual => f.write_str("its actual isn't a boolean"),
             Self::CutOff => f.write_str("the source can't be read to its end"),
@@ -407,6 +409,26 @@ mod tests {
         }
         let LineEnd::Broken(line) = reader.end_line() else { panic!("it was read") };
         assert_eq!(line.why, Fault::TooManyGroups);
+    }
+
+    #[test]
+    fn a_group_of_too_many_patients_is_not_read() {
+        let (time, base_urls) = (Instant::from_unix(0, 0), BaseUrls::default());
+        let read = |limit| {
+            let patients = PatientSet::with_key(&[7; 16]).with_limit(limit);
+            let rules = Rules { transaction_time: &time, base_urls: &base_urls };
+            let mut reader = GroupReader::new(rules, patients, GROUP_LIMIT_BYTES);
+            reader.want(BTreeSet::from(["g".to_owned()]));
+            reader.push(b"{\"resourceType\":\"Group\",\"id\":\"g\",\"member\":[");
+            // Who is named twice is one patient.
+            let members = [1, 2, 1, 3].map(|id| format!("{{\"entity\":{{\"reference\":\"Patient/{id}\"}}}}"));
+            reader.push(members.join(",").as_bytes());
+            reader.push(b"]}");
+            reader.end_line()
+        };
+        assert!(!matches!(read(3), LineEnd::Broken(_)));
+        let LineEnd::Broken(line) = read(2) else { panic!("it was read") };
+        assert_eq!(line.why, Fault::TooManyPatients(2));
     }
 
     proptest! {

@@ -206,6 +206,12 @@ impl Members {
         self.nested.len()
     }
 
+    /// How many patients there may be, if there are more by now.
+    pub(super) fn exceeded_limit(&self) -> Option<usize> {
+        let limit = self.patients.limit();
+        (self.patients.len() + self.reading.len() > limit).then_some(limit)
+    }
+
     /// Forgets the members of the Group that is being read.
     pub(super) fn roll_back(&mut self) {
         if self.counts.members_listed > 0 {

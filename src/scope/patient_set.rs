@@ -29,9 +29,13 @@ pub struct PatientSet {
     hasher: SipHasher13,
     partitions: Vec<Partition>,
     len: usize,
+    limit: usize,
 }
 
 impl PatientSet {
+    /// Patients of a cohort at most, where nothing else is set: a gibibyte.
+    pub(crate) const DEFAULT_LIMIT: usize = 25_000_000;
+
     /// An empty set under a random key.
     ///
     /// # Errors
@@ -51,7 +55,19 @@ impl PatientSet {
             hasher: SipHasher13::new_with_key(key),
             partitions: (0..PARTITIONS).map(|_| Partition::default()).collect(),
             len: 0,
+            limit: Self::DEFAULT_LIMIT,
         }
+    }
+
+    /// The same, for a Group of so many patients at most.
+    pub(crate) const fn with_limit(mut self, patients: usize) -> Self {
+        self.limit = patients;
+        self
+    }
+
+    /// How many patients a Group may have.
+    pub(super) const fn limit(&self) -> usize {
+        self.limit
     }
 
     /// Adds a patient's id and tells whether it is new.
@@ -150,7 +166,8 @@ impl PatientSet {
 
     /// An empty set under the same key, whose entries can be [moved](Self::append) here.
     pub(super) fn sibling(&self) -> Self {
-        Self { hasher: self.hasher, partitions: (0..PARTITIONS).map(|_| Partition::default()).collect(), len: 0 }
+        let partitions = (0..PARTITIONS).map(|_| Partition::default()).collect();
+        Self { hasher: self.hasher, partitions, len: 0, limit: self.limit }
     }
 
     /// Forgets everyone and gives the memory back.

@@ -232,6 +232,7 @@ fn help_tells_every_option_with_its_unit_or_default() {
         "--progress",
         "--memory",
         "--line-limit",
+        "--cohort-limit",
         "--threads",
         "--part-size",
         "--spill-dir",

@@ -173,7 +173,9 @@ fn crash(
     let crashes = Arc::new(Notify::new());
     let crash = Arc::clone(&crashes);
     let fault = Fault::Run(Arc::new(move || crash.notify_one()));
-    let judge = Arc::new(FaultyDestination::new(memory.clone()).with_fault_at(n, fault));
+    // Who is dead makes no calls: the runtime may go on a little before it sees that it is over.
+    let judge = FaultyDestination::new(memory.clone()).with_fault_at(n, fault).with_fault_from(n + 1, Fault::Stall);
+    let judge = Arc::new(judge);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let exporter = exporter(source, judge, store, config);

@@ -200,6 +200,10 @@ pub(crate) struct ResourceArgs {
     #[arg(long, value_name = "SIZE")]
     pub(crate) line_limit: Option<String>,
 
+    /// Patients of a Group at most, each of which takes 40 bytes besides --memory [default: 25000000]
+    #[arg(long, value_name = "N")]
+    pub(crate) cohort_limit: Option<String>,
+
     /// Threads that scan and compress [default: one for each core]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<String>,

@@ -169,6 +169,7 @@ fn set_resources(faults: &mut Faults, config: &mut Config, args: &ResourceArgs) 
     set(&mut config.budget_bytes, memory_size(faults, "--memory", &args.memory));
     config.line_limit_bytes = args.line_limit.as_deref().and_then(|text| memory_size(faults, "--line-limit", text));
     config.fixed_part_bytes = args.part_size.as_deref().and_then(|text| memory_size(faults, "--part-size", text));
+    set(&mut config.cohort_limit_patients, count(faults, "--cohort-limit", args.cohort_limit.as_deref(), u64::MAX));
     set(&mut config.threads, threads(faults, args.threads.as_deref()));
     set(&mut config.spill_limit_bytes, size(faults, "--spill-limit", &args.spill_limit));
     if let Some(folder) = &args.spill_dir {
@@ -188,8 +189,13 @@ fn positive_size(faults: &mut Faults, name: &str, text: &str) -> Option<u64> {
 }
 
 fn threads(faults: &mut Faults, text: Option<&str>) -> Option<usize> {
-    let threads = number(faults, "--threads", text?, 1..=MOST_THREADS)?;
-    usize::try_from(threads).ok()
+    count(faults, "--threads", text, MOST_THREADS)
+}
+
+/// A number of things, from one.
+fn count(faults: &mut Faults, name: &str, text: Option<&str>, most: u64) -> Option<usize> {
+    let count = number(faults, name, text?, 1..=most)?;
+    usize::try_from(count).ok()
 }
 
 /// Sets what was given.

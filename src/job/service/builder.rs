@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::super::config::Config;
 use super::super::exporter::Exporter;
 use super::super::store::{JobStore, MemoryJobStore};
+use super::audit::AuditEvents;
 use super::expiry::{Downloads, FILES_LIFETIME};
 use super::places::{DataStore, NoOutputs, Outputs};
 use super::running::Running;
@@ -25,6 +26,7 @@ pub struct JobServiceBuilder {
     outputs: Option<Arc<dyn Outputs>>,
     most_waiting: Option<usize>,
     files_lifetime: Option<Duration>,
+    audit_events: Option<Arc<dyn AuditEvents>>,
 }
 
 impl JobServiceBuilder {
@@ -66,6 +68,12 @@ impl JobServiceBuilder {
         self
     }
 
+    /// Sets what gets a FHIR `AuditEvent` for each job that ends here; nothing without it.
+    pub fn audit_events(mut self, events: Arc<dyn AuditEvents>) -> Self {
+        self.audit_events = Some(events);
+        self
+    }
+
     /// Builds the service and starts its CPU pool.
     ///
     /// # Errors
@@ -96,6 +104,7 @@ impl JobServiceBuilder {
             downloads: Downloads::default(),
             files_lifetime: self.files_lifetime.unwrap_or(FILES_LIFETIME),
             clock,
+            audit_events: self.audit_events,
             watchers: TaskTracker::new(),
             most_waiting: self.most_waiting,
             starting: tokio::sync::Mutex::default(),

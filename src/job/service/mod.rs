@@ -4,6 +4,7 @@
 //! says so, shows them while they run and afterwards, and goes on with them after a restart. Who may ask for what is for
 //! others to decide.
 
+mod audit;
 mod builder;
 mod expiry;
 mod file;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
+pub use audit::{AuditEvents, AuditFile};
 pub use builder::JobServiceBuilder;
 pub use file::ExportedFile;
 pub use order::{Order, Origin, SkippedParameter};
@@ -56,6 +58,8 @@ struct Inner {
     /// How long files are kept for download.
     files_lifetime: Duration,
     clock: Arc<dyn Clock>,
+    /// What the ends of jobs are told to.
+    audit_events: Option<Arc<dyn AuditEvents>>,
     /// Tasks that wait for the end of jobs.
     watchers: TaskTracker,
     /// Most jobs that may wait under one key.
@@ -268,7 +272,8 @@ impl JobService {
         let (snapshot, base_urls) = (snapshot.as_ref(), &data_store.base_urls);
         let transaction_time = &snapshot.transaction_time();
         let asked = ScopeOf { request, snapshot, transaction_time, base_urls, is_new: true };
-        asked.resolve_into(PatientSet::new()?).await.map(drop)
+        let patients = PatientSet::new()?.with_limit(self.0.exporter.cohort_limit_patients());
+        asked.resolve_into(patients).await.map(drop)
     }
 
     fn look_for_room(&self, data_store: &DataStore) -> Result<()> {
@@ -307,12 +312,26 @@ impl JobService {
                 // Those who asked for it are told less.
                 tracing::error!(job = %id, state = %report.state, error = format!("{error:#}"), "a job has failed");
             }
+            service.tell_of_end(&id).await;
             if service.0.running.end(&id)
                 && let Err(error) = service.remove(&id).await
             {
                 tracing::warn!(job = %id, error = format!("{error:#}"), "a job that was deleted isn't removed");
             }
         });
+    }
+
+    async fn tell_of_end(&self, id: &JobId) {
+        let Some(events) = &self.0.audit_events else { return };
+        let view = self.0.jobs.get(id).await.and_then(|record| record.as_ref().map(JobView::of).transpose());
+        match view {
+            Ok(Some(Some(view))) => audit::tell(Arc::clone(events), &view).await,
+            Ok(_) => {}
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(target: "audit", job = %id, error, "no AuditEvent of a job is kept: it can't be read");
+            }
+        }
     }
 
     async fn remove(&self, id: &JobId) -> Result<()> {

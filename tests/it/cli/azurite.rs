@@ -79,7 +79,11 @@ fn an_export_to_azure_that_is_killed_goes_on_to_the_same_books() {
     assert_verifies(&expected);
     let mut moments = Moments(7);
     let mut interrupted = 0;
-    for number in 0..6 {
+    for number in 0..40 {
+        // At least one, however fast the machine is.
+        if number >= 6 && interrupted > 0 {
+            break;
+        }
         let state = tempfile::tempdir().unwrap();
         if !killed(&mut run(&format!("killed-{number}"), state.path()), moments.within(time.mul_f64(0.9))) {
             continue;

@@ -104,6 +104,14 @@ fn a_group_that_is_not_there_or_describes_people_is_refused() {
 }
 
 #[test]
+fn a_cohort_over_its_limit_is_refused_and_nothing_is_written() {
+    let limit = |patients| ["--level", "group/nested", "--cohort-limit", patients];
+    assert_refused(&small(), &limit("1"), 1, &["Group", "its cohort has more than 1 patients"]);
+    assert_refused(&small(), &limit("0"), 2, &["--cohort-limit", "0"]);
+    run(&small(), tempfile::tempdir().unwrap().path(), &limit("1000")).assert_exit(0);
+}
+
+#[test]
 fn types_that_are_all_outside_the_level_are_refused() {
     assert_refused(&small(), &["--level", "patient", "--type", "Practitioner"], 2, &["Practitioner"]);
 }

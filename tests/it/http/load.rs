@@ -88,6 +88,32 @@ async fn a_body_that_is_too_long_is_refused_and_not_kept() {
 }
 
 #[tokio::test]
+async fn longest_bodies_and_queries_are_settings() {
+    let settings = Settings { body_bytes: 300, query_bytes: 40, ..Settings::default() };
+    let served = Served::set_up(settings, |files| {
+        JobService::builder().config(config()).data_store(data_store("store1", small_job::source(), files))
+    });
+    let path = format!("{BASE}/$export");
+    let long = served.ask("POST", &path, JSON, " ".repeat(301)).await;
+    assert_eq!((long.status, long.issues()[0].0.as_str()), (StatusCode::PAYLOAD_TOO_LARGE, "too-long"));
+    let fits = served.ask("POST", &path, JSON, " ".repeat(300)).await;
+    assert_ne!(fits.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let of_length = |length| format!("{path}?_type={}", "a".repeat(length - "_type=".len()));
+    let long = served.get(&of_length(41)).await;
+    assert_eq!((long.status, long.issues()[0].0.as_str()), (StatusCode::URI_TOO_LONG, "too-long"));
+    assert_eq!(served.get(&of_length(40)).await.status, StatusCode::BAD_REQUEST, "it is read, and no type");
+}
+
+#[tokio::test]
+async fn a_query_that_is_too_long_is_refused_before_it_is_read() {
+    let served = Served::new(small_job::source());
+    for path in [format!("{BASE}/$export"), format!("{BASE}/export/x"), "/healthz".to_owned(), "/".to_owned()] {
+        let answer = served.get(&format!("{path}?{}", "%".repeat((32 << 10) + 1))).await;
+        assert_eq!(answer.status, StatusCode::URI_TOO_LONG, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn data_stores_with_the_same_ids_stay_apart() {
     let lines = |count: usize| {
         let patient = |store: usize| format!("{{\"resourceType\":\"Patient\",\"id\":\"1\",\"store\":{store}}}\n");

@@ -1,6 +1,7 @@
 //! Who is let in, and to what.
 
 mod attacks;
+mod events;
 #[cfg(feature = "cli")]
 mod log;
 mod policies;
@@ -23,6 +24,7 @@ use fhir_export::job::{JobService, QueueKey};
 use fhir_export::source::Source;
 use serde_json::{Value, json};
 
+use self::events::Events;
 use super::served::{Answer, BASE, Served, config, data_store, path_of};
 use super::{ROLE, grouped_source, healthlake_body};
 use crate::support::token_server::TokenServer;
@@ -69,6 +71,7 @@ fn key(id: &str, statements: &[Value]) -> AccessKey {
 /// store1, `LOOKER` only look, `NOROLE` start without passing a role. Tokens come from a token server.
 struct Guarded {
     served: Served,
+    events: Arc<Events>,
     tokens: TokenServer,
 }
 
@@ -113,12 +116,14 @@ impl Guarded {
         };
         let settings = Settings { access: Access::Guarded(guard), ..Settings::default() };
         let owner = QueueKey { account: ACCOUNT.to_owned(), region: REGION.to_owned() };
+        let events = Arc::new(Events::default());
         let served = Served::set_up(settings, |files| {
-            ["store1", "store2"].into_iter().fold(JobService::builder().config(config()), |builder, id| {
+            let builder = JobService::builder().config(config()).audit_events(Arc::<Events>::clone(&events));
+            ["store1", "store2"].into_iter().fold(builder, |builder, id| {
                 builder.data_store(data_store(id, source.clone(), files).queue_key(owner.clone()))
             })
         });
-        Self { served, tokens }
+        Self { served, events, tokens }
     }
 
     /// Asks with a signature of a key.

@@ -143,6 +143,7 @@ async fn scopes_of_patients_and_users_are_forbidden() {
             let refused = guarded.bearing(&token, "GET", &format!("{BASE}{path}")).await;
             assert_eq!(refused.status, StatusCode::FORBIDDEN, "{scope} {path}");
             assert_eq!(refused.issues(), [("forbidden".to_owned(), None)]);
+            assert_eq!(refused.header("www-authenticate"), "Bearer error=\"insufficient_scope\"");
         }
     }
 }

@@ -39,6 +39,7 @@ async fn narrow_scopes_narrow_what_is_exported_and_asking_for_more_is_refused() 
         assert!(!text.contains("Observation"), "nor is it told how many there are of others: {text}");
         let beyond = guarded.bearing(&token, "GET", &format!("{BASE}/$export?_type=Patient,Observation")).await;
         assert_eq!(beyond.status, StatusCode::FORBIDDEN);
+        assert_eq!(beyond.header("www-authenticate"), "Bearer error=\"insufficient_scope\"");
         let said = beyond.json()["issue"][0]["diagnostics"].as_str().unwrap().to_owned();
         assert!(said.contains("Observation") && !said.contains("Patient"), "{said}");
     }

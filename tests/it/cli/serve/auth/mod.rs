@@ -17,8 +17,8 @@ use crate::support::s3_server::{BUCKET, S3Server};
 use crate::support::token_server::TokenServer;
 use crate::support::token_server::forge::SigningKey;
 
-const REGION: &str = "eu-west-1";
-const ROLE: &str = "arn:aws:iam::444455556666:role/my-role";
+pub(super) const REGION: &str = "eu-west-1";
+pub(super) const ROLE: &str = "arn:aws:iam::444455556666:role/my-role";
 
 /// The secrets of the two keys, each from where the file says.
 pub(super) const SECRETS: [(&str, &str); 2] = [

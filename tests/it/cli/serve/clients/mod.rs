@@ -2,9 +2,13 @@
 
 mod aws;
 #[cfg(feature = "testing")]
+mod aws_keys;
+#[cfg(feature = "testing")]
 mod healthlake;
 mod smart_fetch;
 mod smart_fetch_interrupted;
+#[cfg(feature = "testing")]
+mod smart_fetch_tokens;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

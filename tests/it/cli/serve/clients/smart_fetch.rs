@@ -14,7 +14,7 @@ use crate::support::naive::{self, Level, NaiveRequest};
 use crate::support::{files_below, ndjson_files};
 
 /// The types that it asks for if it isn't told any.
-const OWN_TYPES: [&str; 15] = [
+pub(super) const OWN_TYPES: [&str; 15] = [
     "AllergyIntolerance",
     "Condition",
     "Device",

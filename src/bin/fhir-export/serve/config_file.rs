@@ -198,6 +198,14 @@ impl ConfigFile {
     /// A sentence that names the file, the line and the key.
     pub(super) fn read(path: &str) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{path} can't be read: {error}"))?;
+        Self::of(path, text)
+    }
+
+    /// Understands what a file holds.
+    ///
+    /// # Errors
+    /// As of [`read`](Self::read).
+    pub(super) fn of(path: &str, text: String) -> Result<Self, String> {
         let settings = parsed(path, &text)?;
         Ok(Self { path: path.to_owned(), text, settings })
     }
@@ -230,12 +238,23 @@ fn parsed<T: DeserializeOwned>(path: &str, text: &str) -> Result<T, String> {
         let message = error.message().replace('\n', " ");
         let Some(span) = error.span() else { return format!("{path}: {message}") };
         let line = line_of(text, span.start);
-        let key = text.lines().nth(line - 1).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim());
-        match key {
+        match key_of(text, line) {
             Some(key) if !message.contains(key) => format!("{path}:{line}: {key}: {message}"),
             _ => format!("{path}:{line}: {message}"),
         }
     })
+}
+
+/// The key of a line, if it surely is one: a line of a longer text may be a secret's.
+fn key_of(text: &str, line: usize) -> Option<&str> {
+    let is_bare =
+        |key: &&str| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    let is_long = |line: &str| line.contains("\"\"\"") || line.contains("'''");
+    let mut lines = text.lines();
+    if lines.by_ref().take(line - 1).any(is_long) {
+        return None;
+    }
+    lines.next().and_then(|line| line.split_once('=')).map(|(key, _)| key.trim()).filter(is_bare)
 }
 
 #[cfg(test)]
@@ -297,7 +316,7 @@ source = './b'
         let flag = file.pick(("--listen", Some("[::1]:1")), ("listen", file.settings.listen.as_ref())).unwrap();
         assert_eq!((flag.place.as_str(), flag.text.as_str()), ("--listen", "[::1]:1"));
         let second = &file.settings.data_stores[1];
-        assert_eq!(file.place("source", &second.source), "serve.toml:38: source");
+        assert_eq!(file.place("source", &second.source), "serve.toml:40: source");
     }
 
     #[test]
@@ -316,6 +335,8 @@ source = './b'
             ("[[auth.keys]]\nsecret = geheim", "serve.toml:2: secret: "),
             ("[[auth.keys]]\nsecret = 'geheim", "serve.toml:2: secret: "),
             ("[[auth.keys]]\nsecret = 'geheim' geheim", "serve.toml:2: secret: "),
+            ("[[auth.keys]]\nsecret = \"\"\"\ngeheim==\\q\"\"\"", "serve.toml:3: "),
+            ("[[auth.keys]]\nsecret = [\n'geheim==' x", "serve.toml:3: "),
             ("[[auth.keys]]\nid = 'a'", "serve.toml:1: missing field `secret`"),
             ("[auth.smart]\nissuer = 'https://a.example'", "serve.toml:1: missing field `keys`"),
         ] {

@@ -6,9 +6,12 @@
 #[cfg(feature = "s3")]
 mod answers;
 mod compartment;
+#[cfg(feature = "cli")]
+mod config;
 mod engine;
 mod first_line;
 mod gunzip;
+mod journal;
 mod lines;
 mod policy;
 mod references;
@@ -31,10 +34,13 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("cohort", scope::cohort),
     ("command_line", request::command_line),
     ("compartment", compartment::compartment),
+    #[cfg(feature = "cli")]
+    ("config", config::config),
     ("engine", engine::engine),
     ("fields", texts::fields),
     ("first_line", first_line::first_line),
     ("gunzip", gunzip::gunzip),
+    ("journal", journal::journal),
     ("lines", lines::lines),
     ("manifest", texts::manifest),
     ("parameters", request::parameters),

@@ -51,8 +51,8 @@ macro_rules! replayed {
 }
 
 replayed! {
-    answers body cohort command_line compartment engine fields first_line gunzip lines manifest parameters policy
-    query references scan sigv4 times token
+    answers body cohort command_line compartment config engine fields first_line gunzip journal lines manifest
+    parameters policy query references scan sigv4 times token
 }
 
 #[test]

@@ -20,7 +20,7 @@ mod embed;
 mod embed_axum;
 #[cfg(feature = "testing")]
 mod faults;
-#[cfg(all(feature = "testing", feature = "s3", feature = "auth"))]
+#[cfg(all(feature = "testing", feature = "cli"))]
 mod fuzz_replay;
 #[cfg(all(feature = "testing", feature = "http"))]
 mod http;

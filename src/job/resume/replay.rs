@@ -87,14 +87,14 @@ impl Replayed {
 /// Bytes that have ever become durable, by a journal: what was lost again is counted, so more of them is progress.
 pub(in super::super) fn durable_bytes(entries: &[Entry]) -> u64 {
     let mut put = BTreeMap::new();
-    let mut durable = 0;
+    let mut durable = 0_u64;
     for entry in entries {
         match entry {
-            Entry::Part { part, .. } => durable += part.crc.length_bytes(),
+            Entry::Part { part, .. } => durable = durable.saturating_add(part.crc.length_bytes()),
             Entry::Closing { object, whole } if whole.parts == 0 => {
                 put.insert(object, whole.crc.length_bytes());
             }
-            Entry::Closed { object } => durable += put.remove(object).unwrap_or_default(),
+            Entry::Closed { object } => durable = durable.saturating_add(put.remove(object).unwrap_or_default()),
             _ => {}
         }
     }

@@ -19,7 +19,9 @@ mod postgres;
 mod record;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(feature = "testing")]
+pub mod stored;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "testing"))]
 mod wire;
 
 use std::any::Any;

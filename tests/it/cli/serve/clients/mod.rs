@@ -3,6 +3,8 @@
 mod aws;
 #[cfg(feature = "testing")]
 mod healthlake;
+#[cfg(feature = "testing")]
+mod known;
 mod smart_fetch;
 mod smart_fetch_interrupted;
 

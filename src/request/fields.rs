@@ -134,7 +134,7 @@ field! {
     ///
     /// Whether the base is the source's own is known where the bases are.
     PatientReference, 1 to 2048 characters,
-    r"(https?://[^\s?#]+/)?Patient/[A-Za-z0-9\-.]{1,64}(/_history/[A-Za-z0-9\-.]{1,64})?"
+    r"(https?://[^\p{Z}\p{Cc}?#]+/)?Patient/[A-Za-z0-9\-.]{1,64}(/_history/[A-Za-z0-9\-.]{1,64})?"
 }
 
 impl S3Uri {

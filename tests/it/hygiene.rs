@@ -51,12 +51,13 @@ const APART: [(&str, &[&str], &[&str]); 4] = [
 
 /// What the faces (`http` and the binary) may name besides `job`, `request` and what the crate's root exports: plain
 /// words, and the doors to sources and destinations. Add an item here only if it is one of these.
-const FACES_MAY_NAME: [&str; 10] = [
+const FACES_MAY_NAME: [&str; 11] = [
     "error",
     "auth",
     "clock",
     "metrics",
     "http",
+    "fhir::Instant",
     "fhir::ResourceType",
     "source::Source",
     "source::open",

@@ -42,12 +42,12 @@ fn hex_digit(byte: u8) -> Option<u8> {
     char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// The canonical paths that signers make of a path: what it means escaped once, the same escaped twice, and the path as it
-/// came escaped once more.
+/// The canonical paths that signers make of a path: what it means escaped once, the same escaped twice, the path as it came,
+/// and that escaped once more.
 ///
 /// The rule for services other than S3 escapes the escaped path once more, so it depends on which characters a signer's
 /// HTTP library escapes: `$export` becomes `%24export` if the `$` is sent as it is, `%2524export` if it is sent as `%24`.
-/// Some signers escape once, whatever they send.
+/// Some signers escape once, whatever they send, and curl up to 7.88 signs what it sends.
 ///
 /// No two paths that mean something else have one of these in common. A path here means no `%`, since `%25` is refused:
 /// - Escaping is injective, so two paths have a canonical path of the same kind in common only if they mean the same.
@@ -55,6 +55,8 @@ fn hex_digit(byte: u8) -> Option<u8> {
 ///   escaped in n, and both are the same.
 /// - If the path p of the meaning m, as it came and escaped once more, is n escaped once, then p is n; n has no `%`, so
 ///   nothing in p is an escape and m is n. If it is n escaped twice, then p is n escaped once, and means n.
+/// - If the path p of the meaning m, as it came, is n escaped once, then m is n. If it is n escaped twice, or another path q as
+///   it came escaped once more, then m is n escaped once, or q: without `%` in it, so they mean m themselves.
 ///
 /// # Errors
 /// When the path holds what servers and signers don't read alike.
@@ -76,7 +78,7 @@ pub(super) fn canonical_paths(path: &str) -> Result<BTreeSet<String>, Refusal> {
     if rest.is_empty() || rest.len() > inner.len() {
         meaning.push('/');
     }
-    Ok(BTreeSet::from([escape_segments(&meaning), escape_segments(path), meaning]))
+    Ok(BTreeSet::from([escape_segments(&meaning), escape_segments(path), path.to_owned(), meaning]))
 }
 
 /// Whether a segment, without its escapes, is read alike by everybody.
@@ -101,9 +103,9 @@ mod tests {
 
     #[test]
     fn the_dollar_of_export_is_known_in_all_spellings_of_signers() {
-        assert_eq!(all("/r4/$export"), ["/r4/%24export", "/r4/%2524export"]);
+        assert_eq!(all("/r4/$export"), ["/r4/$export", "/r4/%24export", "/r4/%2524export"]);
         assert_eq!(all("/r4/%24export"), ["/r4/%24export", "/r4/%2524export"]);
-        assert_eq!(all("/a%20b/$c"), ["/a%20b/%24c", "/a%2520b/%24c", "/a%2520b/%2524c"]);
+        assert_eq!(all("/a%20b/$c"), ["/a%20b/$c", "/a%20b/%24c", "/a%2520b/%24c", "/a%2520b/%2524c"]);
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub enum PathStyle {
     Again,
     /// What the path means, escaped once.
     Once,
+    /// The path as it is sent.
+    AsSent,
 }
 
 /// A request to be signed.
@@ -145,6 +147,7 @@ impl<'a> Signer<'a> {
     fn canonical_path(&self, path: &str) -> String {
         let segments = path.split('/').map(|segment| match self.path_style {
             PathStyle::Again => escaped(segment.as_bytes()),
+            PathStyle::AsSent => segment.to_owned(),
             PathStyle::Once => escaped(&percent_encoding::percent_decode_str(segment).collect::<Vec<u8>>()),
         });
         segments.collect::<Vec<_>>().join("/")

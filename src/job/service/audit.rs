@@ -71,11 +71,13 @@ pub(super) async fn tell(events: Arc<dyn AuditEvents>, view: &JobView) {
 
 /// A job as an `AuditEvent` (FHIR R4): who had what exported from where to where, and how it ended. No content, no patient.
 fn event_of(view: &JobView) -> Value {
-    let mut event = json!({
+    let period = view.submitted.as_ref().zip(view.ended.as_ref());
+    json!({
         "resourceType": "AuditEvent",
         "type": coding("http://dicom.nema.org/resources/ontology/DCM", "110106", "Export"),
         "subtype": [coding("http://hl7.org/fhir/restful-interaction", "operation", "operation")],
         "action": "R",
+        "period": period.map(|(start, end)| json!({"start": start.to_string(), "end": end.to_string()})),
         "recorded": view.ended.as_ref().map(ToString::to_string),
         "outcome": outcome(view.state),
         "outcomeDesc": view.state.to_string(),
@@ -85,11 +87,7 @@ fn event_of(view: &JobView) -> Value {
             "type": [coding("http://terminology.hl7.org/CodeSystem/security-source-type", "4", "Application Server")],
         },
         "entity": [job(view), data_store(view)],
-    });
-    if let (Some(submitted), Some(ended)) = (&view.submitted, &view.ended) {
-        event["period"] = json!({"start": submitted.to_string(), "end": ended.to_string()});
-    }
-    event
+    })
 }
 
 fn coding(system: &str, code: &str, display: &str) -> Value {

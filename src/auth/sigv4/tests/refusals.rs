@@ -12,7 +12,7 @@ fn name(verdict: Result<(), Refusal>) -> &'static str {
 
 #[test]
 fn what_our_own_signer_signs_is_accepted_in_both_forms_and_path_styles() {
-    for path_style in [PathStyle::Again, PathStyle::Once] {
+    for path_style in [PathStyle::Again, PathStyle::Once, PathStyle::AsSent] {
         for path in [START.path, "/r4/%24export", "/a%20b/$c/%C3%A9/"] {
             let signer = Signer { path_style, ..signer() };
             for request in [Unsigned { path, ..START }, Unsigned { path, ..LOOK }] {

@@ -28,6 +28,7 @@ pub(super) struct FileSettings {
     pub(super) outputs: OutputsTable,
     pub(super) roles: Option<RolesTable>,
     pub(super) auth: Option<Spanned<AuthTable>>,
+    pub(super) audit: AuditTable,
     pub(super) data_stores: Vec<DataStoreTable>,
 }
 
@@ -46,6 +47,14 @@ pub(super) struct RolesTable {
     pub(super) sts_endpoint: Option<Text>,
     pub(super) external_id: Option<Text>,
     pub(super) session_seconds: Option<Spanned<u32>>,
+}
+
+/// What is kept for those who audit.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct AuditTable {
+    /// A file that gets an `AuditEvent` for each job.
+    pub(super) events: Option<Text>,
 }
 
 /// Who is let in.
@@ -151,6 +160,12 @@ pub(super) struct QueueTable {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct LimitsTable {
     pub(super) memory: Option<Text>,
+    /// Patients of a Group.
+    pub(super) cohort: Option<NonZeroUsize>,
+    pub(super) body_bytes: Option<NonZeroUsize>,
+    pub(super) query_bytes: Option<NonZeroUsize>,
+    pub(super) head_bytes: Option<Spanned<NonZeroUsize>>,
+    pub(super) headers: Option<NonZeroUsize>,
     pub(super) starts_at_once: Option<NonZeroUsize>,
     pub(super) connections: Option<NonZeroUsize>,
     pub(super) header_seconds: Option<NonZeroUsize>,

@@ -21,8 +21,14 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Bytes that a connection may hold of what comes and what goes, headers included.
-const BUFFER_BYTES: usize = 128 << 10;
+/// Bytes that a connection may hold of what comes and what goes, the head of a request included.
+pub(super) const HEAD_BYTES: usize = 128 << 10;
+
+/// Less than this the server's buffers can't be.
+pub(super) const LEAST_HEAD_BYTES: usize = 8 << 10;
+
+/// Headers of a request.
+pub(super) const MOST_HEADERS: usize = 100;
 
 /// How long it is waited when no connection can be accepted, as when there are no more file handles.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
@@ -34,8 +40,12 @@ const LAST_ANSWERS: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionLimits {
     pub(super) connections: usize,
+    /// Longest head of a request.
+    pub(super) head_bytes: usize,
+    /// Headers of a request at most.
+    pub(super) headers: usize,
     /// For the headers of a request, and for a handshake.
-    pub(super) headers: Duration,
+    pub(super) for_headers: Duration,
     /// For a client that takes nothing of what is sent.
     pub(super) stalled: Duration,
 }
@@ -127,7 +137,7 @@ async fn serve_one(
     drop(socket.set_nodelay(true));
     match tls {
         None => answer(socket, app, limits, stopping).await,
-        Some(tls) => match timeout(limits.headers, tls.accept(socket)).await {
+        Some(tls) => match timeout(limits.for_headers, tls.accept(socket)).await {
             Ok(Ok(socket)) => answer(socket, app, limits, stopping).await,
             Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
             Err(_) => tracing::debug!("a handshake took too long"),
@@ -144,8 +154,9 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let socket = TokioIo::new(Impatient { socket, limit: limits.stalled, waits: None });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.headers)
-        .max_buf_size(BUFFER_BYTES)
+        .header_read_timeout(limits.for_headers)
+        .max_buf_size(limits.head_bytes)
+        .max_headers(limits.headers)
         .serve_connection(socket, TowerToHyperService::new(app));
     let mut connection = pin!(connection);
     let ended = tokio::select! {

@@ -10,12 +10,13 @@ mod tls;
 use std::convert::Infallible;
 use std::future::pending;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use fhir_export::clock::system;
 use fhir_export::destination::open as destination;
 use fhir_export::http::{Access, Settings, router};
-use fhir_export::job::service::{AllowedOutputs, AssumedRoles, Outputs, OwnCredentials};
+use fhir_export::job::service::{AllowedOutputs, AssumedRoles, AuditFile, Outputs, OwnCredentials};
 use fhir_export::job::{BaseUrls, DataStore, JobService};
 use fhir_export::source::open as source;
 use fhir_export::{Error, ErrorKind};
@@ -61,6 +62,9 @@ impl Serving {
             .most_waiting(self.most_waiting)
             .files_lifetime(self.files.lifetime)
             .outputs(self.outputs());
+        if let Some(path) = &self.audit_events {
+            builder = builder.audit_events(Arc::new(AuditFile::open(Path::new(path))?));
+        }
         for store in &self.stores {
             let base_urls = BaseUrls::new(store.base_urls.iter().chain([&base(root, store.id.as_str())]))?;
             let data_store = DataStore::new(store.id.clone(), source::from_uri(&store.source, &store.from)?)
@@ -124,15 +128,18 @@ async fn try_serve(plan: &Serving, screen: &Screen) -> fhir_export::Result<()> {
     if recovered > 0 {
         screen.say(&format!("going on with {recovered} of the jobs that were interrupted"));
     }
+    let usual = Settings::default();
     let settings = Settings {
         public_url: plan.public_url.clone(),
         is_tls: plan.tls.is_some(),
         starts_at_once: plan.starts_at_once,
+        body_bytes: plan.body_bytes.unwrap_or(usual.body_bytes),
+        query_bytes: plan.query_bytes.unwrap_or(usual.query_bytes),
         body_timeout: plan.body_timeout,
         signed_urls: plan.files.signed_urls,
         metrics: Some(recorder.text()),
         access: plan.access(&root)?,
-        ..Settings::default()
+        ..usual
     };
     for doubt in plan.access.iter().flat_map(|access| &access.doubts) {
         screen.say(&format!("warning: {doubt}"));

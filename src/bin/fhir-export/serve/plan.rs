@@ -18,7 +18,7 @@ use super::super::state::State;
 use super::super::values::memory_size;
 use super::access::AccessPlan;
 use super::config_file::{ConfigFile, DataStoreTable, Given};
-use super::listener::ConnectionLimits;
+use super::listener::{ConnectionLimits, HEAD_BYTES, LEAST_HEAD_BYTES, MOST_HEADERS};
 use super::tls::TlsFiles;
 
 const LISTEN: &str = "127.0.0.1:8080";
@@ -44,6 +44,8 @@ pub(super) struct Serving {
     pub(super) most_waiting: usize,
     pub(super) starts_at_once: usize,
     pub(super) body_timeout: Duration,
+    pub(super) body_bytes: Option<usize>,
+    pub(super) query_bytes: Option<usize>,
     pub(super) connections: ConnectionLimits,
     /// How the callers' buckets are reached.
     pub(super) outputs: destination::Settings,
@@ -51,6 +53,8 @@ pub(super) struct Serving {
     pub(super) allowed_outputs: Option<Vec<S3Uri>>,
     /// How the roles that callers name are assumed; `None`: they aren't, and the server writes in its own name.
     pub(super) roles: Option<destination::RoleSessions>,
+    /// A file that gets an `AuditEvent` for each job.
+    pub(super) audit_events: Option<String>,
     /// Who is let in; `None`: everybody.
     pub(super) access: Option<AccessPlan>,
 }
@@ -114,6 +118,7 @@ impl Serving {
         let stores = both.stores(&mut faults);
         let files = both.files(&mut faults);
         let config = both.config(&mut faults);
+        let head_bytes = both.head_bytes(&mut faults);
         let tls = both.tls(&mut faults);
         match (listen, config) {
             (Some(listen), Some(config)) if faults.is_empty() => {
@@ -129,14 +134,19 @@ impl Serving {
                     most_waiting: file.settings.queue.most_waiting.unwrap_or(MOST_WAITING),
                     starts_at_once: limits.starts_at_once.map_or(100, NonZero::get),
                     body_timeout: seconds(limits.body_seconds, 30),
+                    body_bytes: limits.body_bytes.map(NonZero::get),
+                    query_bytes: limits.query_bytes.map(NonZero::get),
                     connections: ConnectionLimits {
                         connections: limits.connections.map_or(4096, NonZero::get),
-                        headers: seconds(limits.header_seconds, 30),
+                        head_bytes,
+                        headers: limits.headers.map_or(MOST_HEADERS, NonZero::get),
+                        for_headers: seconds(limits.header_seconds, 30),
                         stalled: seconds(limits.stalled_seconds, 120),
                     },
                     outputs: both.store.of_destination(),
                     allowed_outputs,
                     roles,
+                    audit_events: file.settings.audit.events.as_ref().map(|path| path.get_ref().clone()),
                     access,
                 })
             }
@@ -277,12 +287,24 @@ impl Both<'_> {
         // HealthLake's quota.
         config.jobs_at_once_of_key = queue.jobs_at_once.or(NonZero::new(1));
         config.jobs_at_once = queue.jobs_at_once_in_all;
-        if let Some(memory) = &self.file.settings.limits.memory {
+        let limits = &self.file.settings.limits;
+        config.cohort_limit_patients = limits.cohort.map_or(config.cohort_limit_patients, NonZero::get);
+        if let Some(memory) = &limits.memory {
             let Given { place, text } = self.file.given("memory", memory);
             config.budget_bytes = memory_size(faults, &place, &text)?;
             faults.take(&place, config.check())?;
         }
         Some(config)
+    }
+
+    fn head_bytes(&self, faults: &mut Faults) -> usize {
+        let Some(given) = &self.file.settings.limits.head_bytes else { return HEAD_BYTES };
+        let bytes = given.get_ref().get();
+        if bytes < LEAST_HEAD_BYTES {
+            let place = self.file.place("head_bytes", given);
+            faults.value(&place, &bytes.to_string(), "is too small", format!("{LEAST_HEAD_BYTES} or more"));
+        }
+        bytes
     }
 
     fn stores(&self, faults: &mut Faults) -> Vec<StorePlan> {

@@ -181,10 +181,18 @@ async fn a_key_of_a_session_is_known_with_its_token_until_it_ends() {
     let token = ("x-amz-security-token", SECRETS[1].1);
     for (ends, headers, expected) in [
         ("2999-01-01T00:00:00Z", vec![token], Ok(StatusCode::NOT_FOUND)),
-        ("2999-01-01T00:00:00Z", vec![], Err("InvalidSignatureException")),
-        ("2999-01-01T00:00:00Z", vec![("x-amz-security-token", "another")], Err("InvalidSignatureException")),
-        ("2020-01-01T00:00:00Z", vec![token], Err("ExpiredTokenException")),
-        ("2020-01-01T00:00:00Z", vec![("x-amz-security-token", "another")], Err("InvalidSignatureException")),
+        ("2999-01-01T00:00:00Z", vec![], Err("signature we calculated does not match")),
+        (
+            "2999-01-01T00:00:00Z",
+            vec![("x-amz-security-token", "another")],
+            Err("signature we calculated does not match"),
+        ),
+        ("2020-01-01T00:00:00Z", vec![token], Err("expired")),
+        (
+            "2020-01-01T00:00:00Z",
+            vec![("x-amz-security-token", "another")],
+            Err("signature we calculated does not match"),
+        ),
     ] {
         let server = start(folder.path(), &session(ends));
         let answer = signed(&server, "NIGHTLY", "GET", &format!("{}/export/none", server.bases[0]), &headers, "").await;
@@ -224,4 +232,50 @@ async fn an_issuer_that_comes_later_is_told_of_and_waited_for() {
     fs::write(keys, crate::support::token_server::forge::key_set(&[&SigningKey::es384("one")]).to_string()).unwrap();
     let answer = bearing(&server, "nonsense", "GET", &format!("{}/$export", server.bases[0])).await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_are_set_in_the_file_and_a_job_leaves_an_audit_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let events = folder.path().join("events.ndjson");
+    let limits = "[limits]\nbody_bytes = 300\nquery_bytes = 200\nhead_bytes = 8192\nheaders = 20\ncohort = 1\n";
+    let audit = format!("[audit]\nevents = '{}'\n", events.display());
+    let server = start(folder.path(), &[two_keys(folder.path()), limits.to_owned(), audit, data_store()].concat());
+    let base = server.bases[0].clone();
+    let long = format!("{base}/$export?_type={}", "a".repeat(200));
+    assert_eq!(signed(&server, "NIGHTLY", "GET", &long, &[PREFER], "").await.status, StatusCode::URI_TOO_LONG);
+    let start = format!("{base}/$export");
+    let json_body = [PREFER, ("content-type", "application/json")];
+    let body = " ".repeat(301);
+    assert_eq!(
+        signed(&server, "NIGHTLY", "POST", &start, &json_body, &body).await.status,
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
+    let names: Vec<String> = (0..20).map(|number| format!("x-{number}")).collect();
+    let many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
+    let refused = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    assert_eq!(server.ask("GET", &start, &many, "").await.status, refused, "too many headers");
+    let wide = "1".repeat(9000);
+    assert_eq!(server.ask("GET", &start, &[("x-wide", &wide)], "").await.status, refused, "too long a head");
+
+    let group = format!("{base}/Group/nested/$export");
+    let started = signed(&server, "NIGHTLY", "GET", &group, &[PREFER], "").await;
+    assert!(started.text().contains("more than 1 patients"), "{started:?}");
+    let started = signed(&server, "NIGHTLY", "GET", &format!("{start}?_type=Patient"), &[PREFER], "").await;
+    assert_eq!(started.status, StatusCode::ACCEPTED, "{started:?}");
+    let job = started.header("content-location").to_owned();
+    while signed(&server, "NIGHTLY", "GET", &job, &[], "").await.status == StatusCode::ACCEPTED {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    // It is kept just behind the job's end.
+    let mut kept = String::new();
+    for _ in 0..200 {
+        kept = fs::read_to_string(&events).unwrap();
+        if !kept.is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let event: Value = serde_json::from_str(kept.trim_end()).unwrap();
+    assert_eq!(event["agent"][0]["who"]["identifier"]["value"], "arn:aws:iam::111122223333:user/nightly");
 }

@@ -61,6 +61,7 @@ fn every_fault_of_the_tables_is_told_with_its_place_and_no_secret() {
         (smart("keys", "token_endpoint = 'http://issuer.example/token'\nkeys"), "serve.toml:3: token_endpoint \"http://issuer.example/token\" isn't a URL for secrets"),
         (smart("keys", "token_endpoint = 'http://localhost.issuer.example/token'\nkeys"), "serve.toml:3: token_endpoint \"http://localhost.issuer.example/token\""),
         (smart("'https://issuer.example'", "''"), "serve.toml:2: issuer: tokens need an issuer and an audience"),
+        (with("[[auth.keys]]", "[limits]\nhead_bytes = 8191\n[[auth.keys]]"), "serve.toml:5: head_bytes \"8191\" is too small"),
         (with("[[auth.keys]]", "[outputs]\nallow = ['file:///etc']\n[[auth.keys]]"), "serve.toml:5: allow \"file:///etc\""),
     ];
     for (text, said) in rows {

@@ -68,9 +68,11 @@ impl LedgerRow {
     }
 
     /// Moves resources that were counted as written to another fate, when they didn't become durable.
+    ///
+    /// More than were counted, as by a journal that contradicts itself, leave books that don't balance.
     pub fn cut(&mut self, count: Count) {
-        self.written.resources -= count.resources;
-        self.written.bytes -= count.bytes;
+        self.written.resources = self.written.resources.saturating_sub(count.resources);
+        self.written.bytes = self.written.bytes.saturating_sub(count.bytes);
         self.cut += count;
     }
 

@@ -20,6 +20,10 @@ const ERRORS: &str = "!errors";
 const UNKNOWN: &str = "!unknown";
 const DELETED: &str = "!deleted";
 
+/// Most of anything that is counted: up to here the numbers of JSON are exact everywhere (RFC 8259 section 6), and sums of
+/// a journal that is damaged don't overflow.
+const MOST: u64 = (1 << 53) - 1;
+
 /// A wish that leaves it to the job's settings what becomes of its objects.
 const AS_SET: &str = "as set";
 
@@ -170,7 +174,7 @@ pub(super) fn decode(text: &str) -> Result<Entry> {
                 number,
                 id: PartId(id),
                 crc: crc_of(&crc)?,
-                count: count_of(count),
+                count: count_of(count)?,
                 mark: mark_of(mark)?,
             },
         },
@@ -179,7 +183,7 @@ pub(super) fn decode(text: &str) -> Result<Entry> {
             object: name_of(object)?,
             whole: WholeObject {
                 reason: reason_of(&whole.reason)?,
-                count: count_of(whole.count),
+                count: count_of(whole.count)?,
                 crc: crc_of(&whole.crc)?,
                 parts: whole.parts,
                 mark: mark_of(whole.mark)?,
@@ -236,6 +240,9 @@ fn crc(crc: Crc64) -> (String, u64) {
 
 fn crc_of((value, length_bytes): &(String, u64)) -> Result<Crc64> {
     let value = u64::from_str_radix(value, 16).map_err(|error| damaged("a checksum is none").caused_by(error))?;
+    if *length_bytes > MOST {
+        return Err(damaged("a length is more than there can be"));
+    }
     Ok(Crc64::known(value, *length_bytes))
 }
 
@@ -243,8 +250,11 @@ const fn count(count: Count) -> (u64, u64) {
     (count.resources, count.bytes)
 }
 
-const fn count_of((resources, bytes): (u64, u64)) -> Count {
-    Count::new(resources, bytes)
+fn count_of((resources, bytes): (u64, u64)) -> Result<Count> {
+    if resources.max(bytes) > MOST {
+        return Err(damaged("a count is more than there can be"));
+    }
+    Ok(Count::new(resources, bytes))
 }
 
 fn mark(mark: &Mark) -> MarkForm {
@@ -281,20 +291,21 @@ fn row(row: &LedgerRow) -> RowForm {
 
 fn row_of(form: RowForm) -> Result<LedgerRow> {
     let mut row = LedgerRow {
-        read: count_of(form.read),
-        written: count_of(form.written),
-        quarantined: count_of(form.quarantined),
-        superseded: count_of(form.superseded),
+        read: count_of(form.read)?,
+        written: count_of(form.written)?,
+        quarantined: count_of(form.quarantined)?,
+        superseded: count_of(form.superseded)?,
         ..LedgerRow::default()
     };
     for (name, count) in form.excluded {
         let known = Exclusion::ALL.into_iter().find(|why| why.as_str() == name);
         let why = known.ok_or_else(|| damaged("the reason of an exclusion is unknown"))?;
         if let Some(place) = row.excluded.get_mut(why.index()) {
-            *place = count_of(count);
+            *place = count_of(count)?;
         }
     }
-    let [shared_with_non_members, foreign_references, reflowed, stamped_after_t] = form.notes;
+    let [shared_with_non_members, foreign_references, reflowed, stamped_after_t] =
+        form.notes.map(|note| note.min(MOST));
     row.notes = Notes { shared_with_non_members, foreign_references, reflowed, stamped_after_t };
     Ok(row)
 }
@@ -310,11 +321,11 @@ pub(super) mod tests {
     use super::*;
 
     fn counts() -> impl Strategy<Value = Count> {
-        (any::<u64>(), any::<u64>()).prop_map(|(resources, bytes)| Count::new(resources, bytes))
+        (0..=MOST, 0..=MOST).prop_map(|(resources, bytes)| Count::new(resources, bytes))
     }
 
     fn rows() -> impl Strategy<Value = LedgerRow> {
-        (counts(), counts(), counts(), prop::array::uniform8(counts()), any::<[u64; 4]>()).prop_map(
+        (counts(), counts(), counts(), prop::array::uniform8(counts()), prop::array::uniform4(0..=MOST)).prop_map(
             |(read, written, quarantined, excluded, notes)| {
                 let [shared_with_non_members, foreign_references, reflowed, stamped_after_t] = notes;
                 let notes = Notes { shared_with_non_members, foreign_references, reflowed, stamped_after_t };
@@ -345,7 +356,7 @@ pub(super) mod tests {
     }
 
     fn crcs() -> impl Strategy<Value = Crc64> {
-        any::<(u64, u64)>().prop_map(|(value, length)| Crc64::known(value, length))
+        (any::<u64>(), 0..=MOST).prop_map(|(value, length)| Crc64::known(value, length))
     }
 
     /// Any entry.

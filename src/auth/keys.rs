@@ -1,7 +1,6 @@
 //! Callers who sign with access keys.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,32 +8,26 @@ use async_trait::async_trait;
 use super::authenticator::{AtHead, Authenticator, Presented, Unauthenticated};
 use super::caller::{Caller, Rights};
 use super::policy::{Context, Policy};
+use super::secret::SecretText;
 use super::sigv4::{Claimed, Expectation, Head, Refusal, Secret, sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fhir::Instant;
 
 /// A key that the operator gave to somebody.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AccessKey {
     /// Its id.
     pub id: String,
     /// Its secret.
-    pub secret: String,
+    pub secret: SecretText,
     /// The token that goes with it, if it is one of a session.
-    pub session_token: Option<String>,
+    pub session_token: Option<SecretText>,
     /// When the session ends.
     pub expires: Option<Instant>,
     /// The ARN of whom it belongs to, such as `arn:aws:iam::123456789012:user/nightly`.
     pub principal: String,
     /// What he may do.
     pub policies: Vec<Policy>,
-}
-
-impl fmt::Debug for AccessKey {
-    /// Without its secrets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessKey").field("id", &self.id).field("principal", &self.principal).finish_non_exhaustive()
-    }
 }
 
 /// The access keys of all callers: knows requests that are signed with one.
@@ -59,7 +52,7 @@ impl AccessKeys {
         let mut known = HashMap::new();
         for key in keys {
             let refused = |what: &str| Error::new(ErrorKind::InvalidConfig, what).with("key", &key.id);
-            if key.id.is_empty() || key.secret.is_empty() {
+            if key.id.is_empty() || key.secret.expose().is_empty() {
                 return Err(refused("an access key needs an id and a secret"));
             }
             let Some(principal) = principal(&key.principal) else {
@@ -121,8 +114,10 @@ impl Authenticator for AccessKeys {
     async fn authenticate(&self, presented: &Presented<'_>) -> std::result::Result<Caller, Unauthenticated> {
         let claimed = self.claimed(presented)?;
         let known = self.keys.get(claimed.access_key_id());
-        let secret = known
-            .map(|Known { key, .. }| Secret { access_key: &key.secret, session_token: key.session_token.as_deref() });
+        let secret = known.map(|Known { key, .. }| Secret {
+            access_key: key.secret.expose(),
+            session_token: key.session_token.as_ref().map(SecretText::expose),
+        });
         let id = claimed.access_key_id();
         claimed.verify(secret.as_ref(), &sha256(presented.body)).map_err(|refusal| refused(refusal, id))?;
         let Some(Known { key, caller }) = known else { return Err(refused(Refusal::Mismatch, id)) };
@@ -146,5 +141,39 @@ fn refused(refusal: Refusal, key: &str) -> Unauthenticated {
         message: refusal.to_string(),
         challenge: None,
         reason: format!("a signature with the key {key}: {refusal}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(secret: &str) -> AccessKey {
+        AccessKey {
+            id: "NIGHTLY".to_owned(),
+            secret: secret.into(),
+            session_token: Some("a-token".into()),
+            expires: None,
+            principal: "arn:aws:iam::111122223333:user/nightly".to_owned(),
+            policies: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn no_secret_of_a_key_is_printed() {
+        let key = key("a-secret");
+        let keys = AccessKeys::new("eu-west-1", [key.clone()]).unwrap();
+        for printed in [format!("{key:?}"), format!("{key:#?}"), format!("{keys:?}"), format!("{keys:#?}")] {
+            assert!(printed.contains("NIGHTLY") && printed.contains("SecretText(..)"), "{printed}");
+            assert!(!printed.contains("a-secret") && !printed.contains("a-token"), "{printed}");
+        }
+        let twice = AccessKeys::new("eu-west-1", [key.clone(), key]).unwrap_err();
+        assert!(!format!("{twice} {twice:?}").contains("a-secret"), "{twice:?}");
+    }
+
+    #[test]
+    fn a_key_needs_a_secret() {
+        let refused = AccessKeys::new("eu-west-1", [key("")]).unwrap_err();
+        assert!(refused.to_string().contains("an access key needs an id and a secret"), "{refused}");
     }
 }

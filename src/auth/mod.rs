@@ -21,6 +21,8 @@ pub mod policy;
 #[cfg(feature = "auth")]
 mod rights;
 #[cfg(feature = "auth")]
+mod secret;
+#[cfg(feature = "auth")]
 pub mod sigv4;
 #[cfg(feature = "auth")]
 pub mod smart;
@@ -35,5 +37,7 @@ pub use caller::{Caller, Rights};
 pub use keys::{AccessKey, AccessKeys};
 #[cfg(feature = "auth")]
 pub use rights::OwnRights;
+#[cfg(feature = "auth")]
+pub use secret::SecretText;
 #[cfg(feature = "auth")]
 pub use tokens::BearerTokens;

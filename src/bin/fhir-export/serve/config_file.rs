@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use fhir_export::auth::SecretText;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
@@ -70,9 +71,9 @@ pub(super) struct AuthTable {
 #[serde(deny_unknown_fields)]
 pub(super) struct KeyTable {
     pub(super) id: Text,
-    pub(super) secret: Spanned<SecretText>,
+    pub(super) secret: Spanned<GivenSecret>,
     /// Of a key that is one of a session.
-    pub(super) session_token: Option<Spanned<SecretText>>,
+    pub(super) session_token: Option<Spanned<GivenSecret>>,
     /// When the session ends.
     pub(super) expires: Option<Text>,
     pub(super) principal: Text,
@@ -92,21 +93,24 @@ pub(super) struct SmartTable {
 }
 
 /// A secret: itself, or `${NAME}` for what the environment has.
-pub(super) struct SecretText(String);
+#[derive(Debug)]
+pub(super) struct GivenSecret(SecretText);
 
-impl<'de> Deserialize<'de> for SecretText {
+impl<'de> Deserialize<'de> for GivenSecret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // What is there in place of a text isn't told.
-        String::deserialize(deserializer).map(Self).map_err(|_| D::Error::custom("it must be a text in quotes"))
+        let secret = String::deserialize(deserializer).map_err(|_| D::Error::custom("it must be a text in quotes"))?;
+        Ok(Self(secret.into()))
     }
 }
 
-impl SecretText {
+impl GivenSecret {
     /// The secret itself.
-    pub(super) fn reveal(&self, faults: &mut Faults, place: &str) -> Option<String> {
-        let name = self.0.strip_prefix("${").and_then(|name| name.strip_suffix('}'));
+    pub(super) fn reveal(&self, faults: &mut Faults, place: &str) -> Option<SecretText> {
+        let given = self.0.expose();
+        let name = given.strip_prefix("${").and_then(|name| name.strip_suffix('}'));
         let secret = match name {
-            None => self.0.clone(),
+            None => given.to_owned(),
             Some(name) => match std::env::var(name) {
                 Ok(secret) => secret,
                 Err(_) => {
@@ -120,13 +124,7 @@ impl SecretText {
             faults.say(format!("{place}: {empty} is empty"));
             return None;
         }
-        Some(secret)
-    }
-}
-
-impl std::fmt::Debug for SecretText {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SecretText(..)")
+        Some(secret.into())
     }
 }
 

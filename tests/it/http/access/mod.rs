@@ -59,7 +59,7 @@ fn secret_of(id: &str) -> String {
 fn key(id: &str, statements: &[Value]) -> AccessKey {
     AccessKey {
         id: id.to_owned(),
-        secret: secret_of(id),
+        secret: secret_of(id).into(),
         session_token: None,
         expires: None,
         principal: format!("arn:aws:iam::{ACCOUNT}:user/{}", id.to_lowercase()),

@@ -147,7 +147,7 @@ async fn conditions_see_the_request() {
 async fn a_session_is_known_by_its_token_and_ends_in_time() {
     let ended = fhir_export::fhir::Instant::from_unix(1_700_000_000, 0);
     let session = |id: &str, expires| AccessKey {
-        session_token: Some("session".to_owned()),
+        session_token: Some("session".into()),
         expires,
         ..key(id, &[statement("Allow", &["healthlake:*"], "*")])
     };

@@ -292,8 +292,14 @@ queue = { jobs_at_once = 2, jobs_at_once_in_all = 4, most_waiting = 10 }
 s3 = { endpoint = 'http://127.0.0.1:1', region = 'us-east-1', ca_file = 'ca.pem' }
 outputs = { allow = ['s3://bucket/exports/'] }
 roles = { assume = true, sts_endpoint = 'https://sts.example.org', external_id = 'x:1', session_seconds = 900 }
+audit = { events = 'events.ndjson' }
 [limits]
 memory = '64MiB'
+cohort = 1
+body_bytes = 1
+query_bytes = 1
+head_bytes = 8192
+headers = 1
 starts_at_once = 1
 connections = 1
 header_seconds = 1
@@ -329,7 +335,7 @@ source = './b'
         let flag = file.pick(("--listen", Some("[::1]:1")), ("listen", file.settings.listen.as_ref())).unwrap();
         assert_eq!((flag.place.as_str(), flag.text.as_str()), ("--listen", "[::1]:1"));
         let second = &file.settings.data_stores[1];
-        assert_eq!(file.place("source", &second.source), "serve.toml:40: source");
+        assert_eq!(file.place("source", &second.source), "serve.toml:46: source");
     }
 
     #[test]

@@ -5,8 +5,6 @@ mod aws;
 mod aws_keys;
 #[cfg(feature = "testing")]
 mod healthlake;
-#[cfg(feature = "testing")]
-mod known;
 mod smart_fetch;
 mod smart_fetch_interrupted;
 #[cfg(feature = "testing")]

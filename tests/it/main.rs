@@ -17,6 +17,8 @@ mod cli;
 #[cfg(feature = "testing")]
 mod embed;
 #[cfg(all(feature = "testing", feature = "http"))]
+mod embed_auth;
+#[cfg(all(feature = "testing", feature = "http"))]
 mod embed_axum;
 #[cfg(feature = "testing")]
 mod faults;
